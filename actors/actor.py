@@ -1,0 +1,97 @@
+"""Actor: a handler bound to the event that it answers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from natsgate.events import subjects
+from natsgate.events.event import AnyEvent, Event, EventWithResponse
+from natsgate.events.status import ContractError
+
+Handler = Callable[..., Any]
+"""`handler(message)` or `handler(message, context)`, plain or async; what it returns is the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A handler, the event it takes, and how it is run. Actors of one name share the work; other names take it too."""
+
+    name: str
+    """The durable consumer on NATS. Choose carefully: under another name the actor is another one."""
+    event: AnyEvent
+    """An event with response is answered; a plain event is only listened to."""
+    handler: Handler
+    """A plain function runs in a thread, an async one in the event loop. It may run twice if its worker dies."""
+    description: str = field(default='', kw_only=True)
+    """Shown in the consumer's configuration."""
+    max_jobs: int = field(default=64, kw_only=True)
+    """How many events are at work at a time in one process; no more are fetched."""
+    ack_wait: float = field(default=2.0, kw_only=True)
+    """Seconds of silence after which an event goes to another worker. A running handler is never silent."""
+    max_attempts: int = field(default=3, kw_only=True)
+    """Deliveries after which an event whose workers died is given up, and its caller told."""
+    max_ack_pending: int = field(default=10_000, kw_only=True)
+    """How many events may be at work at a time in all processes together."""
+    takes_context: bool = field(init=False, repr=False)
+    """Whether the handler wants the call's context as its second argument."""
+    is_async: bool = field(init=False, repr=False)
+    """Whether the handler is a coroutine function."""
+
+    def __post_init__(self) -> None:
+        subjects.checked_name(self.name, 'actor')
+        if '.' in self.name:
+            raise ContractError(f'actor {self.name!r}: a name with dots cannot be a consumer; use - or _')
+        if not isinstance(self.event, Event | EventWithResponse):
+            raise ContractError(f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']")
+        for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
+            if getattr(self, option) <= 0:
+                raise ContractError(f'actor {self.name!r}: {option} must be more than 0')
+        object.__setattr__(self, 'takes_context', _takes_context(self.name, self.handler))
+        call = getattr(self.handler, '__call__', None)  # noqa: B004  the method itself is wanted
+        object.__setattr__(
+            self, 'is_async', inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(call)
+        )
+
+    @property
+    def consumer_name(self) -> str:
+        """The durable consumer on the event's stream."""
+        return self.name
+
+    @property
+    def answers(self) -> bool:
+        """Whether callers get its result as the response."""
+        return isinstance(self.event, EventWithResponse)
+
+    @property
+    def target(self) -> str:
+        """The part of a reply subject that this actor may publish to."""
+        return self.event.target if isinstance(self.event, EventWithResponse) else self.event.name
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether the event may run twice without harm."""
+        return isinstance(self.event, EventWithResponse) and self.event.idempotent
+
+
+def _takes_context(name: str, handler: Handler) -> bool:
+    if not callable(handler):
+        raise ContractError(f'actor {name!r}: the handler {handler!r} cannot be called')
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except (TypeError, ValueError):  # some builtins do not tell: they get the message alone
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if (not positional and not takes_any) or len(required) > 2 or keyword_only:  # noqa: PLR2004
+        code = getattr(inspect.unwrap(handler), '__code__', None)
+        place = f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
+        raise ContractError(
+            f'actor {name!r}: the handler{place} must take the message, or the message and the context; '
+            f'it takes {inspect.signature(handler)}'
+        )
+    return len(required) == 2  # noqa: PLR2004

@@ -1,0 +1,67 @@
+"""Context: what a handler may know and say about the call beside its message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from google.protobuf.message import Message
+
+from natsgate.events.event import AnyEvent
+from natsgate.events.metadata import Metadata, checked
+from natsgate.events.status import Code, Status, StatusError
+
+
+class Context:
+    """The call that a handler answers. Names are those of gRPC's own server context."""
+
+    __slots__ = ('_deadline', '_now', 'attempt', 'event', 'id', 'initial', 'metadata', 'trailing')
+
+    def __init__(
+        self,
+        *,
+        event: AnyEvent,
+        id: str = '',
+        metadata: Metadata = (),
+        attempt: int = 1,
+        deadline: float | None = None,
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.event = event
+        """The declaration of what came."""
+        self.id = id
+        """The event's id on its stream; the same in every attempt."""
+        self.metadata = metadata
+        """What the caller sent: pairs of key and value."""
+        self.attempt = attempt
+        """Which run this is, counted from 1; more than 1 after a worker died with the event."""
+        self.initial: Metadata = ()
+        self.trailing: Metadata = ()
+        self._deadline = deadline
+        self._now = now
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller stops waiting, never negative; None when nobody set a limit."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._now())
+
+    def get(self, key: str) -> str | bytes | None:
+        """The first value of a metadata key, or None."""
+        return next((value for name, value in self.metadata if name == key), None)
+
+    def abort(self, code: Code | int | str, message: str = '', details: Iterable[Message] = ()) -> NoReturn:
+        """End the call with this status and these details (messages, for example of google.rpc.error_details_pb2).
+
+        Raises StatusError, always. Raises ValueError for OK: an answer is returned, not aborted with.
+        """
+        found = Code.of(code)
+        if found is Code.OK:
+            raise ValueError('abort() with OK: return the response instead')
+        raise StatusError(Status.of(found, message, *details))
+
+    def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Metadata for the caller ahead of the response. Raises MetadataError for what gRPC forbids."""
+        self.initial = checked(metadata)
+
+    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Metadata for the caller beside the status. Raises MetadataError for what gRPC forbids."""
+        self.trailing = checked(metadata)

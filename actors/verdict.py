@@ -1,0 +1,82 @@
+"""Verdict: how a job ends. Pure: the worker asks here, then acts.
+
+`admit` decides before the handler is run, `judge` after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from natsgate.actors.actor import Actor
+from natsgate.events.failures import Failure, failed
+from natsgate.events.status import Code, StatusError
+from natsgate.events.wire import UNARY, RequestHead, Response
+
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before a plain event whose handler failed is given out again; the last repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The event is done: respond to whoever waits, then acknowledge."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """The event will never be handled: respond to whoever waits, then terminate it with the reason."""
+
+    response: Response
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Not handled here: give the event back, for another worker or a later time."""
+
+    delay: float = 0.0
+    """Seconds before it is given out again."""
+
+
+Verdict = Answer | Bury | Release
+
+
+def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool) -> Bury | None:
+    """Why this event must not be run, or None if it may."""
+    if expired:
+        late = failed(Failure.DEADLINE, 'the deadline passed in the queue; the handler was not run', attempts=attempt - 1)
+        return Bury(late, 'expired in the queue')
+    if attempt > actor.max_attempts:
+        crashed = failed(
+            Failure.WORKER_CRASHED,
+            f'given up after {attempt - 1} attempts: each worker that ran it died',
+            idempotent=actor.idempotent,
+            attempts=attempt - 1,
+        )
+        return Bury(crashed, f'{attempt - 1} attempts without an end')
+    if head.kind != UNARY:
+        other = failed(Failure.UNKNOWN_METHOD, f'this actor answers unary calls, not {head.kind[:20]!r}')
+        return Bury(other, f'unknown kind of call {head.kind[:20]!r}')
+    return None
+
+
+def unreadable(why: str) -> Bury:
+    """The verdict on an event that cannot be decoded."""
+    return Bury(failed(Failure.EVENT_UNREADABLE, f'the event cannot be read: {why}'), f'unreadable: {why}')
+
+
+def judge(actor: Actor, error: BaseException, *, attempt: int, expired: bool, call_id: str) -> Verdict:
+    """What a handler's exception means for its event."""
+    if not actor.answers:
+        if attempt >= actor.max_attempts:
+            return Bury(Response(), f'failed in {attempt} attempts: {error!r}'[:200])
+        return Release(RETRY_DELAYS[min(attempt, len(RETRY_DELAYS)) - 1])
+    if isinstance(error, StatusError) and error.status.code is not Code.OK:
+        return Answer(Response(status=error.status.fitted(), initial=error.initial, trailing=error.trailing))
+    if expired:
+        return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran', attempts=attempt))
+    text = 'the handler failed; its log says why, under the id in the details'
+    return Answer(failed(Failure.HANDLER_FAILED, text, id=call_id, attempts=attempt))
+
+

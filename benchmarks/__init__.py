@@ -1,0 +1,1 @@
+"""What a call through natsgate costs, measured beside its peers in one run: `make bench`."""

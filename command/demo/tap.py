@@ -1,0 +1,63 @@
+"""What the demo sees of NATS: the requests and responses of one call, as they go by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from natsgate.events import headers, wire
+from natsgate.events.connection import Connection
+
+
+class Tap:
+    """Listens to the subjects of services and to the reply subjects."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lines: list[str] = []
+        self._began = 0.0
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        await self._connection.subscribe('rpc.>', self._on_request)
+        await self._connection.subscribe('_REPLY.>', self._on_reply)
+        await self._connection.subscribe('$JS.ACK.>', self._on_ack)
+        await self._connection.synced()
+
+    def begin(self) -> None:
+        """Forget what was heard; times count from now."""
+        self._lines.clear()
+        self._began = time.perf_counter()
+
+    async def settled(self) -> None:
+        """Wait until what the server has sent by now was heard."""
+        await asyncio.sleep(0.02)  # the last acknowledgement follows the response
+        await self._connection.synced()
+
+    def lines(self) -> list[str]:
+        """What was heard, one line each."""
+        return list(self._lines)
+
+    def _add(self, arrow: str, what: str) -> None:
+        self._lines.append(f'{arrow}  {(time.perf_counter() - self._began) * 1000:7.1f} ms  {what}')
+
+    def _on_request(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        head = wire.decode_request(header)
+        self._add('→', f'{subject.decode()}   {len(payload)} bytes, id {head.id.rpartition(":")[2]}, reply to {_short(head.reply)}')
+
+    def _on_reply(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        if b'.@ack.' in subject:
+            self._add('←', f'stored: {payload.decode()}')
+            return
+        told = ', '.join(f'{name}: {value}' for name, value in headers.parse(header) if name in (wire.STATUS, wire.MESSAGE))
+        self._add('←', f'{_short(subject.decode())}   {len(payload)} bytes, {told}')
+
+    def _on_ack(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        attempt = subject.split(b'.')[4].decode()
+        word = {b'': 'acknowledged', b'+WPI': 'still at work', b'-NAK': 'given back'}.get(payload, payload.decode())
+        self._add('→', f'attempt {attempt}: {word}')
+
+
+def _short(reply: str) -> str:
+    start, _, token = reply.rpartition('.')
+    return f'{start}.{token[:4]}…'

@@ -1,0 +1,118 @@
+"""The command `natsgate`: flags, environment and config file become settings; errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from natsgate.command import logs, options
+from natsgate.command.call import CallFailed, call
+from natsgate.command.check import check
+from natsgate.command.demo.run import demo
+from natsgate.command.loading import overrides_of
+from natsgate.command.nats import NatsAway
+from natsgate.command.serve import serve
+from natsgate.command.settings import Parser, add_flags, check_environment, read_file, resolve, specs, variable
+from natsgate.command.work import work
+from natsgate.events.status import ContractError
+
+T = TypeVar('T')
+
+FAILED, USAGE, CONFIG = 1, 2, 78
+"""Exit codes: 78 is EX_CONFIG of sysexits.h."""
+
+DEFAULT_FILE = Path('natsgate.toml')
+
+COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
+    'serve': (options.ServeSettings, 'run the gateway: gRPC in, NATS out'),
+    'work': (options.WorkSettings, 'run actors'),
+    'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
+    'call': (options.CallSettings, 'make one call: JSON in, JSON out'),
+    'demo': (options.DemoSettings, 'see it all work on this machine'),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    flags = vars(parser().parse_args(arguments))
+    debug = bool(flags.get('debug')) or os.environ.get(variable('debug'), '') not in ('', '0', 'false')
+    try:
+        _run(flags)
+    except ContractError as error:
+        return _told(error, CONFIG, debug)
+    except CallFailed as error:
+        print(error, file=sys.stdout if flags.get('output') == 'json' else sys.stderr)
+        return FAILED
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0  # asked to stop before it had begun
+    except (NatsAway, OSError) as error:
+        return _told(error, FAILED, debug)
+    except Exception as error:
+        return _told(error, FAILED, debug, f'{type(error).__name__}: ')
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = Parser(prog='natsgate', description='gRPC in front of NATS JetStream: each call is a durable event, answered by actors.')
+    top.add_argument('--version', action='version', version=f'natsgate {version("natsgate")}')
+    commands = top.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, (kind, help_) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + '.')
+        command.add_argument('--config', type=Path, metavar='FILE', help='settings in TOML (default: natsgate.toml, if there is one)')
+        if name == 'call':
+            command.add_argument('address', metavar='HOST:PORT')
+            command.add_argument('method', metavar='PKG.SERVICE/METHOD')
+            command.add_argument('data', metavar='JSON', nargs='?', default='{}', help='the request; - reads it from stdin')
+        add_flags(command, kind)
+    return top
+
+
+def _run(flags: dict[str, Any]) -> None:
+    name = flags['command']
+    kind = COMMANDS[name][0]
+    known = sorted({field for each in options.ALL for field in specs(each)})
+    check_environment(os.environ, known)
+    place = flags['config'] or (Path(os.environ[variable('config')]) if os.environ.get(variable('config')) else None)
+    given = place is not None
+    place = place or DEFAULT_FILE
+    file = read_file(place, known) if given or place.exists() else {}
+    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
+    logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format)
+    overrides = overrides_of(file, place)
+    match name:
+        case 'serve':
+            _loop(serve(settings, overrides))
+        case 'work':
+            _loop(work(settings, overrides))
+        case 'check':
+            print(check(settings, overrides))
+        case 'call':
+            print(_loop(call(settings, flags['address'], flags['method'], flags['data'])))
+        case 'demo':
+            _loop(demo(settings))
+
+
+def _loop(running: Coroutine[Any, Any, T]) -> T:
+    try:
+        import uvloop  # noqa: PLC0415  not on every system
+    except ImportError:
+        return asyncio.run(running)
+    return uvloop.run(running)
+
+
+def _told(error: BaseException, code: int, debug: bool, prefix: str = '') -> int:
+    if debug:
+        raise error
+    print(f'natsgate: {prefix}{" ".join(str(error).split())}', file=sys.stderr)
+    return code
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""`natsgate work`: a worker process with actors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from natsgate.actors import ConnectedActors
+from natsgate.command.loading import check_answers, descriptors_of, import_actors
+from natsgate.command.nats import connecting
+from natsgate.command.options import WorkSettings
+from natsgate.command.signals import Stop
+from natsgate.events.sampling import keep_sampled
+from natsgate.events.status import ContractError
+from natsgate.events.streams import StreamOptions
+from natsgate.gateway.routes import Override, routes
+
+log = logging.getLogger('natsgate.command')
+
+
+async def work(settings: WorkSettings, overrides: Mapping[str, Override]) -> None:
+    """Work until a signal says stop. Raises ContractError, NatsAway."""
+    stop = Stop()
+    actors = import_actors(settings.actors, settings)
+    if settings.proto or settings.proto_package:
+        check_answers(routes(descriptors_of(settings), overrides), actors)
+    if not list(actors):
+        raise ContractError(f'actors {", ".join(settings.actors)}: there are none in it')
+    async with connecting(settings) as connection:
+        connected = ConnectedActors(connection, tuple(actors))
+        await connected.register(options=StreamOptions(storage=settings.storage, replicas=settings.replicas))
+        clock = asyncio.create_task(keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock')
+        listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
+        stopping = asyncio.create_task(stop.serving(), name='worker/stop')
+        log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
+        try:
+            await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            connected.stop()
+            await listening
+            for task in (clock, stopping):
+                task.cancel()
+    log.info('stopped')

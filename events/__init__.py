@@ -1,0 +1,36 @@
+"""Events: what may be asked over NATS, and asking it.
+
+    COUNT_WORDS = Event('count-words', str).with_response(int)
+
+    async with Events(COUNT_WORDS).connect() as conn:
+        await conn.register()
+        count = await conn.request(COUNT_WORDS, 'some random text')
+"""
+
+from natsgate.events.cloud_event import CloudEvent
+from natsgate.events.connection import Connection, ConnectOptions
+from natsgate.events.event import Event, EventWithResponse, Limits
+from natsgate.events.metadata import Metadata
+from natsgate.events.registry import ConnectedEvents, Events
+from natsgate.events.serializers import Serializer, SerializerError
+from natsgate.events.service import Service
+from natsgate.events.status import Code, ContractError, Status, StatusError
+
+__all__ = [
+    'CloudEvent',
+    'Code',
+    'ConnectOptions',
+    'ConnectedEvents',
+    'Connection',
+    'ContractError',
+    'Event',
+    'EventWithResponse',
+    'Events',
+    'Limits',
+    'Metadata',
+    'Serializer',
+    'SerializerError',
+    'Service',
+    'Status',
+    'StatusError',
+]

@@ -1,0 +1,346 @@
+"""The connection to NATS. nats-py connects, authenticates, encrypts and reconnects; reading and writing messages is ours.
+
+nats-py's own reading loop ends for good when one message has a broken header or subject, and its client closes for good
+on almost any error line of the server (docs/adr/0002). Here both mean: connect anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.aio.client
+import nats.errors
+from nats.aio.subscription import Subscription
+from nats.protocol import command
+
+from natsgate.events import headers, subjects
+from natsgate.events.clock import BrokerClock
+from natsgate.events.parser import BrokenProtocol, Msg, Parser
+
+log = logging.getLogger('natsgate.events')
+
+OnMsg = Callable[[bytes, bytes, 'bytes | None', bytes], None]
+"""Called with subject, reply, header block and payload, in the reading loop: it must neither block nor await."""
+
+MAX_BACKLOG = 64 * 1024 * 1024
+"""Bytes that may wait for a server that does not read, before writing is refused."""
+
+
+class Disconnected(ConnectionError):  # noqa: N818
+    """There is no connection at this moment: surely nothing was sent."""
+
+
+class NoResponders(ConnectionError):  # noqa: N818
+    """Nobody listens on the subject: surely nothing was delivered."""
+
+
+class ApiError(Exception):
+    """JetStream refused: `code` is like HTTP's, `err_code` is JetStream's own number."""
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f'{description} (JetStream error {err_code})')
+        self.code, self.err_code, self.description = code, err_code, description
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """Where NATS is and how to be let in."""
+
+    servers: Sequence[str] = ('nats://127.0.0.1:4222',)
+    """URLs of one cluster; each is tried in turn."""
+    name: str = ''
+    """What the connection is called in NATS' monitoring, and a part of its inboxes; empty makes one up."""
+    auth: dict[str, Any] = field(default_factory=dict, repr=False)
+    """nats-py's own arguments for credentials and TLS: user_credentials, nkeys_seed, user, password, token, tls, …"""
+    reconnect_wait: float = 0.25
+    """Seconds between two tries to reach the same server."""
+
+
+class _Client(nats.aio.client.Client):  # type: ignore[misc]
+    """nats-py's client with another reading half, which never ends by what a peer sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[int, OnMsg] = {}
+        self._parser = Parser()
+        self._ps = self  # nats-py's reading loop calls _ps.parse() and _ps.reset()
+
+    def reset(self) -> None:
+        self._parser = Parser()
+
+    async def parse(self, data: bytes) -> None:
+        handlers = self.handlers
+        try:
+            for operation in self._parser.feed(data):
+                if isinstance(operation, Msg):
+                    sid, subject, reply, header, payload = operation
+                    handler = handlers.get(sid)
+                    if handler is not None:
+                        try:
+                            handler(subject, reply, header, payload)
+                        except Exception:
+                            log.exception('a message on %r was not handled', subject[:200])
+                else:
+                    await self._control(operation.op, operation.argument)
+        except BrokenProtocol as error:
+            raise nats.errors.ProtocolError(str(error)) from error
+
+    async def _control(self, op: bytes, argument: bytes) -> None:
+        if op == b'PING':
+            await self._process_ping()
+        elif op == b'PONG':
+            await self._process_pong()
+        elif op == b'-ERR':
+            await self._process_err(argument.decode('utf-8', 'replace').strip(" '").lower())
+        elif op == b'INFO':
+            try:
+                await self._process_info(json.loads(argument))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning('NATS: an INFO that cannot be read was passed over: %s', error)
+
+    async def _process_pong(self) -> None:
+        # nats-py's own fails when whoever waited for this PONG has given up.
+        self._pings_outstanding = 0
+        if self._pongs:
+            waiting = self._pongs.pop(0)
+            if not waiting.done():
+                waiting.set_result(True)
+
+    async def _process_err(self, err_msg: str) -> None:
+        if 'permissions violation' in err_msg:
+            await self._error_cb(nats.errors.Error(f'nats: {err_msg}'))
+            return
+        log.warning('NATS says: %s; connecting anew', err_msg)
+        await self._process_op_err(nats.errors.Error(f'nats: {err_msg}'))
+
+
+class Connection:
+    """One connection to NATS: write frames, subscribe callbacks, ask JetStream's API. It comes back by itself."""
+
+    def __init__(self, options: ConnectOptions, *, clock: BrokerClock | None = None) -> None:
+        self.options = options
+        self.id = subjects.checked_gateway_id(options.name or f'ng-{secrets.token_hex(6)}')
+        self.clock = clock or BrokerClock()
+        self.on_connected: list[Callable[[], None]] = []
+        """Called after each reconnect, when all subscriptions are in place again."""
+        self.on_disconnected: list[Callable[[], None]] = []
+        """Called when the connection is lost."""
+        self.last_error = ''
+        """What the last failed try to connect ended with."""
+        self._client = _Client()
+        self._ready = False
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._inbox = f'_INBOX_{self.id}.'.encode()
+        self._answers: dict[bytes, asyncio.Future[tuple[bytes | None, bytes]]] = {}
+        self._next_token = 0
+
+    # Life
+
+    async def open(self, *, timeout: float | None = None) -> None:
+        """Connect, trying again until `timeout` seconds have passed (None: for ever).
+
+        Raises TimeoutError with the last reason, and PermissionError at once when the server refuses the credentials.
+        """
+        self._loop = asyncio.get_running_loop()
+        connecting = asyncio.create_task(self._connect(), name='nats/connect')
+        refused = asyncio.create_task(self._refused(), name='nats/refused')
+        try:
+            done, _ = await asyncio.wait({connecting, refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if connecting in done:
+                connecting.result()
+            elif refused in done:
+                raise PermissionError(self.last_error)
+            else:
+                raise TimeoutError(self.last_error or 'no answer')
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await self._client.close()
+            raise
+        finally:
+            refused.cancel()
+        self._ready = True
+        await self.subscribe(self._inbox.decode() + '>', self._on_answer)
+
+    async def _connect(self) -> None:
+        options = self.options
+        await self._client.connect(
+            servers=list(options.servers),
+            name=self.id,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=options.reconnect_wait,
+            connect_timeout=2,
+            ping_interval=2,
+            max_outstanding_pings=2,
+            inbox_prefix=f'_INBOX_{self.id}',
+            **options.auth,
+        )
+
+    async def _refused(self) -> None:
+        while not any(word in self.last_error.lower() for word in ('authorization', 'authentication')):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Write what is written, then leave for good."""
+        self._flush()
+        self._ready = False
+        for waiting in self._answers.values():
+            waiting.cancel()
+        await self._client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a frame written now would go out now."""
+        return self._ready and self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes, headers included, of the largest message that the server takes."""
+        return int(self._client.max_payload)
+
+    async def _on_error(self, error: Exception) -> None:
+        self.last_error = str(error) or type(error).__name__
+        log.log(logging.WARNING if self._ready else logging.DEBUG, 'NATS: %s', self.last_error)
+
+    async def _on_disconnected(self) -> None:
+        if self._ready:
+            self._ready = False
+            self._out.clear()
+            log.warning('NATS: connection lost')
+            for listener in self.on_disconnected:
+                listener()
+
+    async def _on_reconnected(self) -> None:
+        self._ready = True
+        log.info('NATS: connected again')
+        for listener in self.on_connected:
+            listener()
+
+    # Messages
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame together with all others of this turn of the loop. Raises Disconnected; never waits."""
+        if not self._ready or not self._client.is_connected:
+            raise Disconnected('not connected to NATS')
+        self._out.append(frame)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._out and self._client._transport is not None:
+            self._client._transport.write(b''.join(self._out))
+        self._out.clear()
+
+    def check_backlog(self) -> None:
+        """Raise Disconnected when the server has stopped reading and too much waits for it."""
+        writer = getattr(self._client._transport, '_io_writer', None)
+        if writer is not None and writer.transport.get_write_buffer_size() > MAX_BACKLOG:
+            raise Disconnected(f'NATS does not read: {MAX_BACKLOG >> 20} MiB wait to be sent')
+
+    async def subscribe(self, subject: str, on_msg: OnMsg, *, queue: str = '') -> int:
+        """Have each message handed to `on_msg`, also after reconnects. Returns the number for unsubscribe()."""
+        client = self._client
+        client._sid += 1
+        sid: int = client._sid
+        client._subs[sid] = Subscription(client, sid, subject, queue=queue)
+        client.handlers[sid] = on_msg
+        if self.connected:
+            self.write(command.sub_cmd(subject, queue, sid))
+        return sid
+
+    def unsubscribe(self, sid: int) -> None:
+        """Have no more messages sent. Those on the way still arrive, until forget()."""
+        self._client._subs.pop(sid, None)
+        if self.connected:
+            self.write(command.unsub_cmd(sid, 0))
+
+    def forget(self, sid: int) -> None:
+        """Hand nothing more to the subscription's callback."""
+        self._client.handlers.pop(sid, None)
+
+    async def synced(self, timeout: float = 5) -> None:
+        """Wait until the server has read all that was written, and all that it wrote before was handled.
+
+        Raises Disconnected, or TimeoutError after `timeout` seconds.
+        """
+        self._flush()
+        if not self.connected:
+            raise Disconnected('not connected to NATS')
+        pong: asyncio.Future[bool] = self._loop.create_future()
+        await self._client._send_ping(pong)
+        async with asyncio.timeout(timeout):
+            await pong
+
+    # Requests to the server itself and to others on core NATS
+
+    async def request(
+        self, subject: str, payload: bytes = b'', *, header: bytes = b'', timeout: float = 5
+    ) -> tuple[bytes | None, bytes]:
+        """Header block and payload of the first answer. Raises Disconnected, NoResponders, TimeoutError."""
+        self._next_token += 1
+        token = b'r%d' % self._next_token
+        answer: asyncio.Future[tuple[bytes | None, bytes]] = self._loop.create_future()
+        self._answers[token] = answer
+        try:
+            where, size = b'%b %b%b' % (subject.encode(), self._inbox, token), len(header) + len(payload)
+            if header:
+                self.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(header), size, header, payload))
+            else:
+                self.write(b'PUB %b %d\r\n%b\r\n' % (where, size, payload))
+            async with asyncio.timeout(timeout):
+                block, data = await answer
+        finally:
+            self._answers.pop(token, None)
+        if not data and (line := headers.status(block)) is not None and line[0] == 503:  # noqa: PLR2004
+            raise NoResponders(subject)
+        return block, data
+
+    def _on_answer(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        waiting = self._answers.get(subject[len(self._inbox) :])
+        if waiting is not None and not waiting.done():
+            waiting.set_result((header, payload))
+
+    async def api(self, verb: str, body: dict[str, Any] | None = None, *, timeout: float = 5) -> dict[str, Any]:
+        """Ask JetStream's API (`STREAM.INFO.x`). Raises ApiError, Disconnected, NoResponders, TimeoutError.
+
+        An answer that carries the server's time teaches the clock.
+        """
+        asked_at = self.clock.now()
+        payload = b'' if body is None else json.dumps(body).encode()
+        _, data = await self.request(f'$JS.API.{verb}', payload, timeout=timeout)
+        answer: dict[str, Any] = json.loads(data)
+        if error := answer.get('error'):
+            raise ApiError(error.get('code', 0), error.get('err_code', 0), error.get('description', ''))
+        if ts := answer.get('ts'):
+            self.clock.sample(asked_at, self.clock.now(), ts)
+        return answer
+
+
+async def open_connection(options: ConnectOptions, *, timeout: float | None = None, patience: float = 1) -> Connection:
+    """A connection, with a line in the log every few seconds while NATS is away. Raises as Connection.open()."""
+    connection = Connection(options)
+    opening = asyncio.create_task(connection.open(timeout=timeout), name='nats/open')
+    started = time.monotonic()
+    try:
+        while not (await asyncio.wait({opening}, timeout=patience))[0]:
+            waited, reason = time.monotonic() - started, connection.last_error or 'no answer yet'
+            log.warning('waiting for NATS at %s (%.0f s): %s', ', '.join(options.servers), waited, reason)
+            patience = min(patience * 2, 10)
+    except asyncio.CancelledError:
+        opening.cancel()
+        raise
+    opening.result()
+    return connection

@@ -1,0 +1,99 @@
+"""gRPC metadata: what is allowed, and how it travels as NATS headers. Pure.
+
+A key travels under a prefix of ours, so a client can set neither a `Nats-*` header nor one of natsgate's own. The W3C
+trace headers alone keep their own names, because every tracing tool on NATS looks for them there.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+"""Pairs of key and value, in order, keys repeated as often as they were sent; values of `-bin` keys are bytes."""
+
+TRACE_KEYS = frozenset({'traceparent', 'tracestate', 'baggage'})
+
+_KEY = re.compile(r'[0-9a-z_.-]+\Z')
+_VALUE = re.compile(r'[\x20-\x7e]*\Z')
+_ENTRY_OVERHEAD = 32
+_KEPT_BY_GRPC = frozenset(
+    {'te', 'content-type', 'content-length', 'connection', 'host', 'transfer-encoding', 'user-agent', 'grpc-status',
+     'grpc-message', 'grpc-status-details-bin', 'grpc-timeout', 'grpc-encoding', 'grpc-accept-encoding'}
+)  # fmt: skip
+
+
+class MetadataError(ValueError):
+    """Metadata that must not travel; the text says which key and why, without repeating the value."""
+
+
+def size(metadata: Iterable[tuple[str, str | bytes]]) -> int:
+    """Bytes as HTTP/2 counts them against a header limit: key, value and 32 for each entry (RFC 9113, 10.5.1)."""
+    return sum(len(key) + len(value) + _ENTRY_OVERHEAD for key, value in metadata)
+
+
+def encode(metadata: Iterable[tuple[str, str | bytes]], prefix: str, *, own_names: bool = True) -> str:
+    """Header lines, each ended by CR LF. Raises MetadataError for what gRPC forbids: above all controls and CR LF.
+
+    `own_names`: the trace headers keep their own names (in a request they are the message's as well as the call's).
+    """
+    lines = []
+    for key, value in metadata:
+        name = key if own_names and key in TRACE_KEYS else prefix + key
+        lines.append(f'{name}: {_encoded(key, value)}\r\n')
+    return ''.join(lines)
+
+
+def _encoded(key: str, value: str | bytes) -> str:
+    if not _KEY.match(key):
+        raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
+    if key.endswith('-bin'):
+        return b64encode(value if isinstance(value, bytes) else value.encode('utf-8', 'surrogateescape')).decode()
+    if isinstance(value, bytes):  # grpc gives bytes for what is not text: only a key with -bin may carry it
+        raise MetadataError(f'metadata {key[:64]!r} is not text, and its key does not end in -bin')
+    if not _VALUE.match(value):
+        raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
+    return value
+
+
+def decode(headers: Sequence[tuple[str, str]], prefix: str, *, own_names: bool = True) -> Metadata:
+    """The metadata among the headers. Raises MetadataError for keys or values that gRPC could not carry."""
+    found: list[tuple[str, str | bytes]] = []
+    for name, text in headers:
+        if name.startswith(prefix):
+            key = name[len(prefix) :]
+        elif own_names and name in TRACE_KEYS:
+            key = name
+        else:
+            continue
+        found.append((key, _decoded(key, text)))
+    return tuple(found)
+
+
+def _decoded(key: str, text: str) -> str | bytes:
+    if not _KEY.match(key):
+        raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
+    if not key.endswith('-bin'):
+        if not _VALUE.match(text):
+            raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
+        return text
+    try:
+        return b64decode(text + '=' * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MetadataError(f'metadata {key[:64]!r} is not base64') from error
+
+
+def checked(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """What a handler wants to send, as it will travel. Raises MetadataError for keys that belong to gRPC itself."""
+    pairs = []
+    for name, value in metadata:
+        key = name.lower()
+        if key in _KEPT_BY_GRPC or key.startswith(':'):
+            raise MetadataError(f'metadata key {key[:64]!r} belongs to gRPC itself')
+        _encoded(key, value)
+        if key.endswith('-bin') and isinstance(value, str):
+            value = value.encode()
+        pairs.append((key, value))
+    return tuple(pairs)

@@ -1,0 +1,100 @@
+"""The NATS client protocol, the half that a client reads. Pure: bytes in, operations out.
+
+Subjects and headers are handed on as bytes: what a peer put into a message can therefore never break the connection.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_LINE = 64 * 1024
+"""Bytes that a control line may take; INFO of a large cluster is the longest."""
+
+
+class BrokenProtocol(Exception):  # noqa: N818
+    """The peer does not speak the NATS protocol, or we lost our place in it: connect anew."""
+
+
+class Msg(NamedTuple):
+    """One message; `header` is the whole block, or None."""
+
+    sid: int
+    subject: bytes
+    reply: bytes
+    header: bytes | None
+    payload: bytes
+
+
+class Control(NamedTuple):
+    """Anything else: PING, PONG, +OK, -ERR, INFO."""
+
+    op: bytes
+    argument: bytes
+
+
+class Parser:
+    """Cuts a byte stream into operations; keeps what is not whole yet."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._needed = 0
+
+    def feed(self, data: bytes) -> list[Msg | Control]:
+        """The operations that these bytes complete. Raises BrokenProtocol."""
+        if self._held:
+            self._parts.append(data)
+            self._held += len(data)
+            if self._held < self._needed:  # a large payload arrives in many reads: joined once, not at every read
+                return []
+            data = b''.join(self._parts)
+            self._parts.clear()
+            self._held = 0
+        found: list[Msg | Control] = []
+        position, self._needed = self._cut(data, found)
+        if position < len(data):
+            rest = data[position:]
+            self._parts.append(rest)
+            self._held = len(rest)
+            self._needed -= position
+        return found
+
+    @staticmethod
+    def _cut(data: bytes, found: list[Msg | Control]) -> tuple[int, int]:
+        position = 0
+        while True:
+            end = data.find(b'\r\n', position)
+            if end < 0:
+                if len(data) - position > MAX_LINE:
+                    raise BrokenProtocol('a control line does not end')
+                return position, position
+            op = data[position : position + 4]
+            if op == b'HMSG' or op == b'MSG ':
+                arguments = data[position:end].split()
+                start = end + 2
+                try:
+                    after = start + int(arguments[-1]) + 2
+                    if after < start + 2:
+                        raise ValueError('negative size')
+                    if after > len(data):
+                        return position, after
+                    found.append(_message(arguments, data, start, after - 2))
+                except (ValueError, IndexError):
+                    raise BrokenProtocol(f'malformed {op!r} line') from None
+                position = after
+            else:
+                if end > position:
+                    name, _, argument = data[position:end].partition(b' ')
+                    found.append(Control(name.upper(), argument))
+                position = end + 2
+
+
+def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
+    if len(arguments[0]) == 3:  # noqa: PLR2004  MSG <subject> <sid> [reply] <size>
+        reply = arguments[3] if len(arguments) == 5 else b''  # noqa: PLR2004
+        return Msg(int(arguments[2]), arguments[1], reply, None, data[start:stop])
+    body = start + int(arguments[-2])  # HMSG <subject> <sid> [reply] <header size> <size>
+    if body > stop:
+        raise ValueError('headers longer than the message')
+    reply = arguments[3] if len(arguments) == 6 else b''  # noqa: PLR2004
+    return Msg(int(arguments[2]), arguments[1], reply, data[start:body], data[body:stop])

@@ -1,0 +1,241 @@
+"""Events: the events that a program emits, and the same once connected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from natsgate.events import wire
+from natsgate.events.cloud_event import CloudEvent
+from natsgate.events.connection import ConnectOptions, Disconnected, NoResponders, open_connection
+from natsgate.events.connection import Connection as Connection
+from natsgate.events.event import AnyEvent, Event, EventWithResponse
+from natsgate.events.failures import Failure, failed
+from natsgate.events.interest import InterestWatch
+from natsgate.events.metadata import Metadata, MetadataError
+from natsgate.events.publishing import Again, Refused, read_ack, too_large
+from natsgate.events.requester import Destination, Requester
+from natsgate.events.status import Code, ContractError, StatusError
+from natsgate.events.streams import StreamOptions, declare, is_interest, limits_of
+from natsgate.events.wire import Response
+
+T = TypeVar('T')
+R = TypeVar('R')
+
+DEFAULT_SERVER = 'nats://127.0.0.1:4222'
+TRACE_ID = 'trace-id'
+"""The metadata key of a trace id that is not a W3C traceparent."""
+
+_TRACEPARENT = re.compile(r'[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z')
+_KEYED = 1000
+_KEYED_FOR = 60.0
+
+Server = str | Sequence[str] | Connection | None
+"""Where NATS is: a URL, several of one cluster, a connection that is open already, or None for $NATS_SERVER."""
+
+
+class Events:
+    """The events that a program emits or asks. Inert; connect() makes it live."""
+
+    def __init__(self, *events: AnyEvent) -> None:
+        """Raises ContractError when two events of one stream declare different limits."""
+        limits_of(events)
+        self._events = events
+
+    def get(self, name: str) -> AnyEvent | None:
+        """The event of this name, or None."""
+        return next((event for event in self._events if event.name == name), None)
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        return iter(self._events)
+
+    @asynccontextmanager
+    async def connect(
+        self, server: Server = None, close: bool = True, *, timeout: float | None = 30
+    ) -> AsyncIterator[ConnectedEvents]:
+        """Connect to NATS, waiting `timeout` seconds for it (None: for ever).
+
+        A connection given as `server` is closed at the end too, unless `close` is False. Raises TimeoutError when
+        NATS stays away, PermissionError when it refuses the credentials.
+        """
+        connection = await connected(server, timeout=timeout)
+        try:
+            requester = Requester(connection)
+            await requester.open()
+            yield ConnectedEvents(connection, requester, self._events)
+        finally:
+            if close:
+                await connection.close()
+
+
+async def connected(server: Server, *, timeout: float | None) -> Connection:
+    """The connection that `server` stands for. Raises as Events.connect()."""
+    if isinstance(server, Connection):
+        return server
+    if server is None:
+        server = os.environ.get('NATS_SERVER', DEFAULT_SERVER)
+    servers = (server,) if isinstance(server, str) else tuple(server)
+    return await open_connection(ConnectOptions(servers=servers), timeout=timeout)
+
+
+class ConnectedEvents:
+    """Events with a connection: register, emit, request."""
+
+    def __init__(self, connection: Connection, requester: Requester, events: Sequence[AnyEvent]) -> None:
+        self.connection = connection
+        self._requester = requester
+        self._destinations = {event.subject_name: destination_of(event) for event in events}
+        self._events = tuple(events)
+        self._keyed: dict[str, asyncio.Task[Response]] = {}
+        InterestWatch(connection, requester)
+
+    async def register(
+        self, *, create: bool = True, update: bool = True, options: StreamOptions | None = None
+    ) -> None:
+        """Create the events' streams that are not there, bring the others to the declared limits.
+
+        Raises ContractError when the server cannot do it.
+        """
+        await declare(
+            self.connection, self._events, options=options or StreamOptions(), create=create, update=update
+        )
+
+    async def emit(
+        self,
+        event: Event[T] | EventWithResponse[T, Any],
+        message: T,
+        *,
+        uid: str | None = None,
+        trace_id: str | None = None,
+        meta: CloudEvent | Mapping[str, str] | None = None,
+        sync: bool = False,
+    ) -> None:
+        """Publish an event; nobody's response is waited for.
+
+        `uid`: an event of the same id is stored once within the stream's window of 60 s. `trace_id`: a W3C
+        traceparent, or any text. `meta`: a CloudEvent (its id is the uid unless one is given) or metadata.
+        `sync`: wait until the stream has stored it; raises StatusError when it does not.
+        """
+        destination = self._destination(event)
+        uid, pairs, extra = _described(uid, trace_id, meta)
+        head = wire.RequestHead(id=f'{destination.subject}:{uid}' if uid else '', metadata=pairs)
+        block, payload = _block(head, extra), event.encode(message)
+        size = len(block) + len(payload)
+        if (refusal := too_large(size, self.connection.max_payload)) is not None:
+            raise StatusError(refusal.status)
+        if sync:
+            await self._store(destination, block, payload)
+        else:
+            subject = destination.subject.encode()
+            self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (subject, len(block), size, block, payload))
+
+    async def _store(self, destination: Destination, block: bytes, payload: bytes) -> None:
+        try:
+            header, data = await self.connection.request(destination.subject, payload, header=block)
+            ack = read_ack(header, data, stream=destination.stream, seen=False)
+        except NoResponders:
+            text = f'no stream takes the event: {destination.stream} is not there; register() makes it'
+            ack = Refused(failed(Failure.NO_STREAM, text, stream=destination.stream))
+        except Disconnected as error:
+            ack = Refused(failed(Failure.DISCONNECTED, f'NATS is away: {error}'))
+        except TimeoutError:
+            ack = Refused(failed(Failure.PUBLISH_UNCERTAIN, f'stream {destination.stream} did not acknowledge'))
+        match ack:
+            case Again(refusal) | Refused(refusal):
+                raise StatusError(refusal.status)
+
+    async def request(
+        self,
+        event: EventWithResponse[T, R],
+        message: T,
+        *,
+        uid: str | None = None,
+        trace_id: str | None = None,
+        meta: CloudEvent | Mapping[str, str] | None = None,
+        timeout: float = 4,
+    ) -> R:
+        """Publish an event and wait for an actor's response.
+
+        `timeout`, in seconds, bounds all of it: publishing, waiting in the queue, the handler, the way back. A second
+        request of the same `uid` on this connection waits for the first one's response. Raises StatusError with
+        what the handler answered or what went wrong, and at once where that is known at once.
+        """
+        response = await self.ask(event, event.encode(message), uid=uid, trace_id=trace_id, meta=meta, timeout=timeout)
+        if response.status.code is not Code.OK:
+            raise StatusError(response.status, initial=response.initial, trailing=response.trailing)
+        return event.decode_response(response.payload)
+
+    async def ask(
+        self,
+        event: EventWithResponse[Any, Any],
+        payload: bytes,
+        *,
+        uid: str | None = None,
+        trace_id: str | None = None,
+        meta: CloudEvent | Mapping[str, str] | None = None,
+        timeout: float = 4,
+    ) -> Response:
+        """The same as request(), in bytes: with status and metadata, and nothing raised for a failure."""
+        destination = self._destination(event)
+        uid, pairs, extra = _described(uid, trace_id, meta)
+        deadline = self.connection.clock.now() + timeout
+        if uid is None:
+            return await self._requester.ask(destination, payload, deadline=deadline, metadata=pairs, extra=extra)
+        key = f'{destination.subject}:{uid}'
+        if (task := self._keyed.get(key)) is None:
+            asking = self._requester.ask(
+                destination, payload, deadline=deadline, metadata=pairs, call_id=uid, extra=extra
+            )
+            task = self._keyed[key] = asyncio.create_task(asking, name=f'events/{key}')
+            asyncio.get_running_loop().call_later(_KEYED_FOR, self._keyed.pop, key, None)
+            while len(self._keyed) > _KEYED:
+                self._keyed.pop(next(iter(self._keyed)))
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+        return task.result() if done else failed(Failure.DEADLINE, 'the deadline has passed')
+
+    def _destination(self, event: AnyEvent) -> Destination:
+        try:
+            return self._destinations[event.subject_name]
+        except KeyError:
+            raise ContractError(f'event {event.name}: not among the Events that were connected') from None
+
+
+def destination_of(event: AnyEvent) -> Destination:
+    """Where requests of this event go."""
+    with_response = isinstance(event, EventWithResponse)
+    return Destination(
+        subject=event.subject_name,
+        stream=event.stream_name,
+        target=event.target if isinstance(event, EventWithResponse) else event.name,
+        idempotent=with_response and event.idempotent,
+        interest=is_interest(event),
+    )
+
+
+def _described(
+    uid: str | None, trace_id: str | None, meta: CloudEvent | Mapping[str, str] | None
+) -> tuple[str | None, Metadata, str]:
+    pairs: list[tuple[str, str | bytes]] = []
+    extra = ''
+    if isinstance(meta, CloudEvent):
+        uid = uid or meta.id
+        extra = ''.join(f'{name}: {value}\r\n' for name, value in meta.headers())
+    elif meta:
+        pairs += meta.items()
+    if trace_id is not None:
+        pairs.append(('traceparent' if _TRACEPARENT.match(trace_id) else TRACE_ID, trace_id))
+    if uid is not None and (not uid or not uid.isascii() or not uid.isprintable()):
+        raise ContractError(f'uid {uid[:80]!r}: printable ASCII, and not empty')
+    return uid, tuple(pairs), extra
+
+
+def _block(head: wire.RequestHead, extra: str) -> bytes:
+    try:
+        return wire.encode_request(head, extra=extra)
+    except MetadataError as error:
+        response = failed(Failure.BAD_METADATA, str(error))
+        raise StatusError(response.status) from error

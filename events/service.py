@@ -1,0 +1,89 @@
+"""Service: a gRPC service as events. Each unary method, as published on NATS, is an event with response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from natsgate.events import subjects
+from natsgate.events.event import EventWithResponse, Limits
+from natsgate.events.serializers import serializer_for
+from natsgate.events.status import ContractError
+
+SERVICE_LIMITS = Limits(messages=10_000)
+"""How many calls of one method may wait before the next is refused with RESOURCE_EXHAUSTED."""
+
+_SAFE_TO_REPEAT = frozenset(
+    {descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT},
+)
+
+
+class Service(Mapping[str, EventWithResponse[Any, Any]]):
+    """The methods of one gRPC service by their names: `WORDS = Service.of(words_pb2, 'Words')`, then `WORDS['Count']`.
+
+    The types are those of the generated code, so a handler takes and returns its messages.
+    """
+
+    def __init__(self, descriptor: ServiceDescriptor, *, limits: Limits = SERVICE_LIMITS) -> None:
+        """`limits.messages` is per method; the other limits are the whole service's."""
+        self.name: str = descriptor.full_name
+        self.limits = limits
+        self._events = {method.name: _event(method, limits) for method in descriptor.methods if _is_unary(method)}
+
+    @classmethod
+    def of(cls, module: ModuleType, name: str, *, limits: Limits = SERVICE_LIMITS) -> Service:
+        """The service of this name in a generated module. Raises ContractError if there is none."""
+        services = module.DESCRIPTOR.services_by_name
+        if name not in services:
+            raise ContractError(f'{module.__name__}: no service {name!r}; it has {", ".join(sorted(services)) or "none"}')
+        return cls(services[name], limits=limits)
+
+    @property
+    def stream_name(self) -> str:
+        """The work-queue stream that holds the service's calls."""
+        return subjects.service_stream(self.name)
+
+    def __getitem__(self, method: str) -> EventWithResponse[Any, Any]:
+        try:
+            return self._events[method]
+        except KeyError:
+            known = ', '.join(sorted(self._events)) or 'none'
+            raise ContractError(f'service {self.name}: no unary method {method!r}; it has {known}') from None
+
+    def __contains__(self, method: object) -> bool:
+        return method in self._events
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __repr__(self) -> str:
+        return f'Service({self.name!r}: {", ".join(self._events)})'
+
+
+def _is_unary(method: MethodDescriptor) -> bool:
+    return not (method.client_streaming or method.server_streaming)
+
+
+def _event(method: MethodDescriptor, limits: Limits) -> EventWithResponse[Any, Any]:
+    service = method.containing_service.full_name
+    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    return EventWithResponse(
+        subject_name=subjects.service_subject(service, method.name),
+        stream_name=subjects.service_stream(service),
+        target=service,
+        schema=request,
+        response_schema=response,
+        serializer=serializer_for(request),
+        response_serializer=serializer_for(response),
+        limits=limits,
+        service=service,
+        idempotent=method.GetOptions().idempotency_level in _SAFE_TO_REPEAT,
+    )

@@ -1,0 +1,60 @@
+"""Names on NATS: subjects, streams and reply subjects. The only place that knows how they are spelt. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from natsgate.events.status import ContractError
+
+SERVICE_PREFIX = 'rpc.'
+"""The subjects below it belong to gRPC services: `rpc.<package.Service>.<Method>`."""
+
+REPLY_PREFIX = '_REPLY.'
+"""Responses travel below it: `_REPLY.<gateway id>.<target>.<token>`; the target is who may answer."""
+
+NAME = re.compile(r'[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z')
+MAX_NAME = 200  # ADR-6 wants subjects below 256 characters; the prefixes need some
+
+_GATEWAY_ID = re.compile(r'[A-Za-z0-9_-]{1,64}\Z')
+_TOKEN = r'[A-Za-z0-9_-]{22}'  # noqa: S105  128 random bits in URL-safe base64
+
+
+def checked_name(name: str, what: str) -> str:
+    """The name itself. Raises ContractError for one that NATS could read as something else."""
+    if not NAME.match(name) or len(name) > MAX_NAME:
+        raise ContractError(
+            f'{what} {name[:80]!r}: a name is 1 to {MAX_NAME} letters, digits, _ and -, in parts joined by single dots'
+        )
+    return name
+
+
+def checked_gateway_id(name: str) -> str:
+    """The id itself. Raises ContractError for one that cannot be a single token of a subject."""
+    if not _GATEWAY_ID.match(name):
+        raise ContractError(f'name {name[:80]!r}: 1 to 64 letters, digits, _ and -')
+    return name
+
+
+def stream_of(name: str) -> str:
+    """A stream's name. Dots cannot stand in it; `=`, which no event's name has, keeps `a.b` and `a-b` two streams."""
+    return name.replace('.', '=')
+
+
+def service_subject(service: str, method: str) -> str:
+    """Where the calls of one method are published."""
+    return f'{SERVICE_PREFIX}{service}.{method}'
+
+
+def service_stream(service: str) -> str:
+    """The work-queue stream that holds the calls of one gRPC service."""
+    return stream_of(SERVICE_PREFIX + service)
+
+
+def reply_subject(gateway_id: str, target: str, token: str) -> str:
+    """Where one response goes."""
+    return f'{REPLY_PREFIX}{gateway_id}.{target}.{token}'
+
+
+def reply_pattern(target: str) -> re.Pattern[str]:
+    """What a reply subject must look like before an actor of this target publishes to it."""
+    return re.compile(rf'{re.escape(REPLY_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z')

@@ -1,0 +1,180 @@
+"""The wire: a request and a response as NATS headers and payload. docs/protocol.md says the same for other languages. Pure.
+
+Every header of ours begins with `Natsgate-`; gRPC's own things keep gRPC's names.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+
+from natsgate.events import headers, metadata
+from natsgate.events.metadata import Metadata
+from natsgate.events.status import Code, Status, quote_message, unquote_message
+
+REPLY = 'Natsgate-Reply'
+DEADLINE = 'Natsgate-Deadline'
+KIND = 'Natsgate-Kind'
+MESSAGE_ID = 'Nats-Msg-Id'
+TTL = 'Nats-TTL'
+REQUEST_METADATA = 'Grpc-Metadata-'
+INITIAL_METADATA = 'Grpc-Initial-'
+TRAILING_METADATA = 'Grpc-Trailing-'
+STATUS = 'grpc-status'
+MESSAGE = 'grpc-message'
+DETAILS = 'grpc-status-details-bin'
+
+OK_BLOCK = b'NATS/1.0\r\ngrpc-status: 0\r\n\r\n'
+"""The whole header block of a success without metadata: most responses, so they are recognized without parsing."""
+
+UNARY = 'unary'
+
+
+class Unreadable(Exception):  # noqa: N818  a state of the input, named as such
+    """A message that is not what this protocol says; the text says why."""
+
+
+class Stray(Unreadable):
+    """A message that does not even claim to be a response."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHead:
+    """What a request says about itself beside its payload."""
+
+    id: str = ''
+    """`<event>:<call id>`: JetStream stores one message of an id within the stream's window."""
+    reply: str = ''
+    """Where the response goes; empty when nobody waits for one."""
+    deadline: int | None = None
+    """Microseconds since 1970 on the broker's clock; after it nobody waits."""
+    kind: str = UNARY
+    """The kind of call: unary, server, client or bidi."""
+    metadata: Metadata = ()
+    """What the caller sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What an actor answered, or what is known to have gone wrong."""
+
+    status: Status = Status(Code.OK)
+    payload: bytes = b''
+    initial: Metadata = ()
+    """Initial metadata."""
+    trailing: Metadata = ()
+    """Trailing metadata."""
+
+
+OK_STATUS = Response().status
+
+
+def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = '') -> bytes:
+    """The header block of a request.
+
+    `ttl` is in seconds, at least 1: the server's housekeeping, not the deadline. `extra` are further lines, already
+    encoded. Raises MetadataError for metadata that must not travel.
+    """
+    block = 'NATS/1.0\r\n'
+    if head.id:
+        block += f'{MESSAGE_ID}: {head.id}\r\n'
+    if ttl is not None:
+        block += f'{TTL}: {ttl}\r\n'
+    if head.reply:
+        block += f'{REPLY}: {head.reply}\r\n'
+    if head.deadline is not None:
+        block += f'{DEADLINE}: {head.deadline}\r\n'
+    if head.kind != UNARY:
+        block += f'{KIND}: {head.kind}\r\n'
+    if head.metadata:
+        block += metadata.encode(head.metadata, REQUEST_METADATA)
+    return f'{block}{extra}\r\n'.encode('ascii')
+
+
+def decode_request(block: bytes | None) -> RequestHead:
+    """What a request's header block says. Raises Unreadable; never anything else."""
+    try:
+        pairs = headers.parse(block)
+        found = dict(pairs)
+        deadline = found.get(DEADLINE)
+        return RequestHead(
+            id=found.get(MESSAGE_ID, ''),
+            reply=found.get(REPLY, ''),
+            deadline=None if deadline is None else _microseconds(deadline),
+            kind=found.get(KIND, UNARY),
+            metadata=metadata.decode(pairs, REQUEST_METADATA),
+        )
+    except (headers.MalformedHeaders, metadata.MetadataError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def encode_response(response: Response) -> bytes:
+    """The header block of a response. Its metadata is checked already (metadata.checked)."""
+    status = response.status
+    if status == OK_STATUS and not response.initial and not response.trailing:
+        return OK_BLOCK
+    block = f'NATS/1.0\r\n{STATUS}: {status.code.value}\r\n'
+    if status.message:
+        block += f'{MESSAGE}: {_edges_kept(quote_message(status.message))}\r\n'
+    if status.details:
+        block += f'{DETAILS}: {b64encode(status.details).decode()}\r\n'
+    if status.code is not Code.OK:  # ADR-32, for those who know NATS services and not gRPC
+        block += f'Nats-Service-Error-Code: {status.code.value}\r\n'
+        block += f'Nats-Service-Error: {quote_message(status.message) or status.code.name}\r\n'
+    block += metadata.encode(response.initial, INITIAL_METADATA, own_names=False)
+    block += metadata.encode(response.trailing, TRAILING_METADATA, own_names=False)
+    return f'{block}\r\n'.encode('ascii')
+
+
+def decode_response(block: bytes | None, payload: bytes) -> Response:
+    """The response in a message on a reply subject.
+
+    Raises Stray for what is no response at all, and Unreadable for a response that breaks the rules.
+    """
+    if block == OK_BLOCK:
+        return Response(payload=payload)
+    try:
+        pairs = headers.parse(block)
+    except headers.MalformedHeaders as error:
+        raise Stray(str(error)) from error
+    found = dict(pairs)
+    if STATUS not in found:
+        raise Stray(f'it has no header {STATUS}')
+    try:
+        return Response(
+            status=_status(found),
+            payload=payload,
+            initial=_metadata(pairs, INITIAL_METADATA),
+            trailing=_metadata(pairs, TRAILING_METADATA),
+        )
+    except metadata.MetadataError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _metadata(pairs: list[tuple[str, str]], prefix: str) -> Metadata:
+    return metadata.checked(metadata.decode(pairs, prefix, own_names=False))
+
+
+def _status(found: dict[str, str]) -> Status:
+    number = found[STATUS]
+    code = Code.of(int(number)) if number.isascii() and number.isdigit() and len(number) < 4 else Code.UNKNOWN  # noqa: PLR2004
+    try:
+        text = found.get(DETAILS, '')
+        details = b64decode(text + '=' * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise Unreadable(f'{DETAILS} is not base64') from None
+    return Status(code, unquote_message(found.get(MESSAGE, '')), details)
+
+
+def _edges_kept(quoted: str) -> str:
+    """NATS trims spaces around a header's value; those of a message are its own."""
+    inner = quoted.strip(' ')
+    before = len(quoted) - len(quoted.lstrip(' ')) if inner else len(quoted)
+    return '%20' * before + inner + '%20' * (len(quoted) - before - len(inner))
+
+
+def _microseconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004  18 digits: the year 33658
+        raise Unreadable(f'{DEADLINE} is not a number of microseconds')
+    return int(text)

@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natsgate.events.parser import BrokenProtocol, Control, Msg, Parser
+
+SUBJECTS = st.binary(min_size=1, max_size=12).filter(lambda s: not set(s) & set(b' \t\r\n\x0b\x0c'))
+MSGS = st.builds(
+    Msg, st.integers(1, 99), SUBJECTS, SUBJECTS | st.just(b''), st.none() | st.binary(min_size=1, max_size=30), st.binary(max_size=60)
+)
+CONTROLS = st.sampled_from([Control(b'PING', b''), Control(b'PONG', b''), Control(b'+OK', b''), Control(b'INFO', b'{"a":1}'), Control(b'-ERR', b"'x y'")])
+
+
+def written(operation: Msg | Control) -> bytes:
+    if isinstance(operation, Control):
+        return b' '.join(filter(None, operation)) + b'\r\n'
+    sid, subject, reply, header, payload = operation
+    where = b' '.join(filter(None, (subject, b'%d' % sid, reply)))
+    if header is None:
+        return b'MSG %b %d\r\n%b\r\n' % (where, len(payload), payload)
+    return b'HMSG %b %d %d\r\n%b%b\r\n' % (where, len(header), len(header) + len(payload), header, payload)
+
+
+@given(st.lists(MSGS | CONTROLS, max_size=8), st.lists(st.integers(1, 40), min_size=1))
+def test_operations_are_the_same_however_the_bytes_arrive(operations: list[Msg | Control], cuts: list[int]) -> None:
+    data = b''.join(map(written, operations))
+    parser, found, position, turn = Parser(), [], 0, 0
+    while position < len(data):
+        step = cuts[turn % len(cuts)]
+        found += parser.feed(data[position : position + step])
+        position, turn = position + step, turn + 1
+    assert found == operations
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_broken_protocol(data: bytes) -> None:
+    try:
+        Parser().feed(data)
+    except BrokenProtocol:
+        pass
+
+
+@pytest.mark.parametrize(
+    'line', [b'MSG a\r\n', b'MSG a 1 x\r\n', b'MSG a 1 -9\r\n', b'HMSG a 1 9 3\r\nabc\r\n', b'MSG a b 3\r\nabc\r\n']
+)
+def test_malformed_messages_are_told(line: bytes) -> None:
+    with pytest.raises(BrokenProtocol):
+        Parser().feed(line)
+
+
+def test_a_line_that_does_not_end_is_told() -> None:
+    with pytest.raises(BrokenProtocol):
+        Parser().feed(b'x' * 70_000)
+
+
+def test_a_large_payload_is_joined_once() -> None:
+    payload = bytes(4 << 20)
+    data = b'MSG a 1 %d\r\n%b\r\nPING\r\n' % (len(payload), payload)
+    parser, found = Parser(), []
+    for start in range(0, len(data), 32768):
+        found += parser.feed(data[start : start + 32768])
+    assert found == [Msg(1, b'a', b'', None, payload), Control(b'PING', b'')]
