@@ -1,12 +1,12 @@
 """Actors: handlers bound to the events that they answer.
 
-    async def count_words(text: str) -> int:
-        return len(text.split())
+async def count_words(text: str) -> int:
+    return len(text.split())
 
-    actors = Actors(Actor('count-words', COUNT_WORDS, count_words))
-    async with actors.connect() as conn:
-        await conn.register()
-        await conn.listen()
+actors = Actors(Actor('count-words', COUNT_WORDS, count_words))
+async with actors.connect() as conn:
+    await conn.register()
+    await conn.listen()
 """
 
 from natsgate.actors.actor import Actor

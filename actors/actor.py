@@ -45,7 +45,9 @@ class Actor:
         if '.' in self.name:
             raise ContractError(f'actor {self.name!r}: a name with dots cannot be a consumer; use - or _')
         if not isinstance(self.event, Event | EventWithResponse):
-            raise ContractError(f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']")
+            raise ContractError(
+                f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']"
+            )
         for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
             if getattr(self, option) <= 0:
                 raise ContractError(f'actor {self.name!r}: {option} must be more than 0')
@@ -87,11 +89,11 @@ def _takes_context(name: str, handler: Handler) -> bool:
     required = [p for p in positional if p.default is p.empty]
     keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if (not positional and not takes_any) or len(required) > 2 or keyword_only:  # noqa: PLR2004
+    if (not positional and not takes_any) or len(required) > 2 or keyword_only:
         code = getattr(inspect.unwrap(handler), '__code__', None)
         place = f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
         raise ContractError(
             f'actor {name!r}: the handler{place} must take the message, or the message and the context; '
             f'it takes {inspect.signature(handler)}'
         )
-    return len(required) == 2  # noqa: PLR2004
+    return len(required) == 2

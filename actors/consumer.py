@@ -47,9 +47,7 @@ async def declare(connection: Connection, actor: Actor) -> None:
     stream = actor.event.stream_name
     body = {'stream_name': stream, 'config': consumer_config(actor), 'action': ''}
     try:
-        await connection.api(
-            f'CONSUMER.CREATE.{stream}.{actor.consumer_name}.{actor.event.subject_name}', body
-        )
+        await connection.api(f'CONSUMER.CREATE.{stream}.{actor.consumer_name}.{actor.event.subject_name}', body)
     except ApiError as error:
         if error.err_code in _OVERLAP:
             cure = 'one actor takes a method: give both the same name, or remove the other consumer'
@@ -94,16 +92,16 @@ def read_status(block: bytes | None) -> Heartbeat | Ended | Broken | None:
     if line is None:
         return None
     code, text = line
-    if code == 100:  # noqa: PLR2004
+    if code == 100:
         return Heartbeat()
     try:
         missing = int(dict(headers.parse(block)).get('Nats-Pending-Messages', '-1'))
     except (headers.MalformedHeaders, ValueError):
         missing = -1
     lowered = text.lower()
-    if code in (404, 408) or (code == 409 and 'batch completed' in lowered):  # noqa: PLR2004
-        return Ended(max(0, missing), empty=code != 409)  # noqa: PLR2004
-    return Broken(f'{code} {text}', gone=code == 503 or 'consumer deleted' in lowered or 'not found' in lowered)  # noqa: PLR2004
+    if code in (404, 408) or (code == 409 and 'batch completed' in lowered):
+        return Ended(max(0, missing), empty=code != 409)
+    return Broken(f'{code} {text}', gone=code == 503 or 'consumer deleted' in lowered or 'not found' in lowered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +116,9 @@ class Delivery:
 def read_delivery(reply: bytes) -> Delivery | None:
     """The delivery that an event's reply subject tells of, in its form of 9 tokens or of 11 and more. Pure."""
     tokens = reply.split(b'.')
-    if len(tokens) < 9 or tokens[0] != b'$JS' or tokens[1] != b'ACK':  # noqa: PLR2004
+    if len(tokens) < 9 or tokens[0] != b'$JS' or tokens[1] != b'ACK':
         return None
-    first = 4 if len(tokens) == 9 else 6  # noqa: PLR2004
+    first = 4 if len(tokens) == 9 else 6
     try:
         return Delivery(int(tokens[first]), int(tokens[first + 1]))
     except (ValueError, IndexError):

@@ -19,7 +19,9 @@ class Job:
 
     __slots__ = ('ack', 'context', 'deadline', 'delivery', 'expired', 'head', 'released', 'started', 'task', 'timer')
 
-    def __init__(self, ack: bytes, delivery: Delivery, head: RequestHead, deadline: float | None, context: Context) -> None:
+    def __init__(
+        self, ack: bytes, delivery: Delivery, head: RequestHead, deadline: float | None, context: Context
+    ) -> None:
         self.ack = ack
         """Where acknowledgements go; a redelivery while the handler runs brings a new one."""
         self.delivery = delivery

@@ -95,7 +95,7 @@ class Outbox:
 
     def _on_returned(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         line = headers.status(header)
-        if line is None or line[0] != 503:  # noqa: PLR2004  nobody listened on the reply subject
+        if line is None or line[0] != 503:
             return
         number = int(subject[len(self._prefix) :])
         sent = self._sent.get(number)

@@ -58,7 +58,7 @@ def _check_names(actors: Sequence[Actor]) -> None:
             other = calls.setdefault(actor.event.subject_name, actor)
             if other is not actor:
                 raise ContractError(
-                    f'actors {other.name!r} and {actor.name!r} take the same calls, {actor.event.subject_name}; keep one'
+                    f'actors {other.name!r} and {actor.name!r} both take {actor.event.subject_name}; keep one'
                 )
 
 

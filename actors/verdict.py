@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from natsgate.actors.actor import Actor
+from natsgate.actors.context import Context
 from natsgate.events.failures import Failure, failed
 from natsgate.events.status import Code, StatusError
 from natsgate.events.wire import UNARY, RequestHead, Response
@@ -45,7 +46,9 @@ Verdict = Answer | Bury | Release
 def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool) -> Bury | None:
     """Why this event must not be run, or None if it may."""
     if expired:
-        late = failed(Failure.DEADLINE, 'the deadline passed in the queue; the handler was not run', attempts=attempt - 1)
+        late = failed(
+            Failure.DEADLINE, 'the deadline passed in the queue; the handler was not run', attempts=attempt - 1
+        )
         return Bury(late, 'expired in the queue')
     if attempt > actor.max_attempts:
         crashed = failed(
@@ -66,17 +69,19 @@ def unreadable(why: str) -> Bury:
     return Bury(failed(Failure.EVENT_UNREADABLE, f'the event cannot be read: {why}'), f'unreadable: {why}')
 
 
-def judge(actor: Actor, error: BaseException, *, attempt: int, expired: bool, call_id: str) -> Verdict:
-    """What a handler's exception means for its event."""
+def judge(actor: Actor, error: BaseException, context: Context, *, expired: bool) -> Verdict:
+    """What a handler's exception means for its event. Metadata that the handler had set goes with the status."""
     if not actor.answers:
-        if attempt >= actor.max_attempts:
-            return Bury(Response(), f'failed in {attempt} attempts: {error!r}'[:200])
-        return Release(RETRY_DELAYS[min(attempt, len(RETRY_DELAYS)) - 1])
+        if context.attempt >= actor.max_attempts:
+            return Bury(Response(), f'failed in {context.attempt} attempts: {error!r}'[:200])
+        return Release(RETRY_DELAYS[min(context.attempt, len(RETRY_DELAYS)) - 1])
     if isinstance(error, StatusError) and error.status.code is not Code.OK:
-        return Answer(Response(status=error.status.fitted(), initial=error.initial, trailing=error.trailing))
+        trailing = (*context.trailing, *error.trailing)
+        return Answer(
+            Response(status=error.status.fitted(), initial=error.initial or context.initial, trailing=trailing)
+        )
     if expired:
-        return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran', attempts=attempt))
+        return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran', attempts=context.attempt))
     text = 'the handler failed; its log says why, under the id in the details'
-    return Answer(failed(Failure.HANDLER_FAILED, text, id=call_id, attempts=attempt))
-
-
+    response = failed(Failure.HANDLER_FAILED, text, id=context.id, attempts=context.attempt)
+    return Answer(replace(response, initial=context.initial, trailing=(*context.trailing, *response.trailing)))

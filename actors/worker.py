@@ -10,10 +10,11 @@ import asyncio
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from natsgate.actors import consumer
-from natsgate.actors.consumer import Delivery
 from natsgate.actors.actor import Actor
+from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.credit import Credit
 from natsgate.actors.job import Job, answered, handle
@@ -23,7 +24,7 @@ from natsgate.events import wire
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.failures import Failure, failed
 from natsgate.events.publishing import too_large
-from natsgate.events.status import ContractError
+from natsgate.events.status import ContractError, StatusError
 from natsgate.events.subjects import reply_pattern
 from natsgate.events.wire import Response
 
@@ -80,10 +81,8 @@ class Worker:
         if self._repair is not None:
             self._repair.cancel()
         self._connection.unsubscribe(self._sid)
-        try:
+        with suppress(Disconnected, TimeoutError):
             await self._connection.synced(timeout=2)  # what was on the way has arrived, and was given back
-        except (Disconnected, TimeoutError):
-            pass
         self._connection.forget(self._sid)
         running = [job.task for job in self._jobs.values() if job.task is not None]
         if running:
@@ -195,31 +194,36 @@ class Worker:
         return True
 
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
-        actor, connection = self.actor, self._connection
+        """Decide whether the event is run, then run it or refuse it."""
+        actor, clock = self.actor, self._connection.clock
+        job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event))
         try:
             head = wire.decode_request(header)
+            if head.reply and actor.answers and not self._reply_pattern.match(head.reply):
+                raise wire.Unreadable('its reply subject is not one of this target')
         except wire.Unreadable as error:
-            head, verdict = wire.RequestHead(), unreadable(str(error))
-            return self._refuse(Job(reply, delivery, head, None, _no_context(actor)), verdict)
-        deadline = None if head.deadline is None else connection.clock.to_local(head.deadline)
-        context = Context(
-            event=actor.event, id=head.id, metadata=head.metadata, attempt=delivery.attempt,
-            deadline=deadline, now=connection.clock.now,
-        )  # fmt: skip
-        job = Job(reply, delivery, head, deadline, context)
-        if head.reply and actor.answers and not self._reply_pattern.match(head.reply):
-            head = wire.RequestHead(id=head.id)  # nobody is answered: the subject may be anybody's
-            job.head = head
-            return self._refuse(job, unreadable('its reply subject is not one of this target'))
-        expired = deadline is not None and deadline <= connection.clock.now()
-        verdict = admit(actor, head, attempt=delivery.attempt, expired=expired)
-        if verdict is not None:
-            return self._refuse(job, verdict)
-        try:
-            message = actor.event.decode(payload)
-        except Exception as error:  # a serializer of the user's own may raise anything
-            return self._refuse(job, unreadable(str(error) or type(error).__name__))
-        self._start(job, message)
+            self._refuse(job, unreadable(str(error)))  # nobody is answered: the reply subject may be anybody's
+            return
+        job.head = head
+        job.deadline = None if head.deadline is None else clock.to_local(head.deadline)
+        job.context = Context(
+            event=actor.event,
+            id=head.id,
+            metadata=head.metadata,
+            attempt=delivery.attempt,
+            deadline=job.deadline,
+            now=clock.now,
+        )
+        refusal = admit(actor, head, attempt=delivery.attempt, expired=self._is_late(job))
+        if refusal is None:
+            try:
+                message = actor.event.decode(payload)
+            except Exception as error:  # a serializer of the user's own may raise anything
+                refusal = unreadable(str(error) or type(error).__name__)
+        if refusal is not None:
+            self._refuse(job, refusal)
+        else:
+            self._start(job, message)
 
     def _refuse(self, job: Job, verdict: Bury) -> None:
         log.warning('actor %s: %s is not run: %s', self.actor.name, job.head.id or job.delivery, verdict.reason)
@@ -254,8 +258,8 @@ class Worker:
             if isinstance(error, KeyboardInterrupt):
                 raise
             expired = job.expired or self._is_late(job)
-            verdict = judge(self.actor, error, attempt=job.delivery.attempt, expired=expired, call_id=job.head.id)
-            self._log_failure(job, error, verdict)
+            verdict = judge(self.actor, error, job.context, expired=expired)
+            self._log_failure(job, error)
             return verdict
         if self._is_late(job):
             return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran'))
@@ -269,8 +273,8 @@ class Worker:
     def _is_late(self, job: Job) -> bool:
         return job.deadline is not None and job.deadline <= self._connection.clock.now()
 
-    def _log_failure(self, job: Job, error: BaseException, verdict: Verdict) -> None:
-        expected = isinstance(verdict, Answer) and verdict.response.status is getattr(error, 'status', None)
+    def _log_failure(self, job: Job, error: BaseException) -> None:
+        expected = self.actor.answers and isinstance(error, StatusError)
         if not expected and not job.expired:
             log.error('actor %s: handler failed on %s', self.actor.name, job.head.id, exc_info=error)
 
@@ -302,10 +306,8 @@ class Worker:
         )  # fmt: skip
 
     def _write_ack(self, ack: bytes, body: bytes) -> None:
-        try:
+        with suppress(Disconnected):  # the event comes again then, and is known
             self._connection.write(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
-        except Disconnected:
-            pass  # the event comes again, and is known then
 
     # Time
 
@@ -328,7 +330,3 @@ _ONE_LINE = bytes.maketrans(b'\r\n', b'  ')
 
 def _nak(delay: float) -> bytes:
     return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay else b'-NAK'
-
-
-def _no_context(actor: Actor) -> Context:
-    return Context(event=actor.event)

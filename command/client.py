@@ -62,9 +62,9 @@ async def call(
     except json_format.ParseError as error:
         raise ContractError(f'the data is not a {method.input_type.full_name}: {_one_line(error)}') from error
     path = f'/{method.containing_service.full_name}/{method.name}'
-    unary = channel.unary_unary(path)
+    unary: Any = channel.unary_unary(path)
     started = time.perf_counter()
-    running = unary(message.SerializeToString(), metadata=tuple(metadata), timeout=timeout)  # type: ignore[var-annotated]
+    running = unary(message.SerializeToString(), metadata=tuple(metadata), timeout=timeout)
     try:
         data = await running
     except grpc.aio.AioRpcError as error:
@@ -112,5 +112,3 @@ def _detail(descriptors: Descriptors, detail: Any) -> Any:
 
 def _one_line(error: Exception) -> str:
     return ' '.join(str(error).split())[:300]
-
-

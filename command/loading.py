@@ -80,7 +80,9 @@ def _import_one(name: str) -> Actors:
     except ContractError:
         raise
     except ModuleNotFoundError as error:
-        raise ContractError(f'actors {name!r}: {error}; is it on the path, and its protos given with --proto?') from error
+        raise ContractError(
+            f'actors {name!r}: {error}; is it on the path, and its protos given with --proto?'
+        ) from error
     except Exception as error:
         raise ContractError(f'actors {name!r}: importing {module_name} failed: {_told(error)}') from error
     found = getattr(module, attribute, None)
@@ -110,4 +112,6 @@ def check_answers(routes: Mapping[str, Route], actors: Actors) -> list[str]:
                 f'actor {actor.name!r} listens to the plain event {route.subject!r}, but {route.method[1:]} wants a '
                 f'response: bind it to the event .with_response(...)'
             )
-    return [route.method[1:] for route in routes.values() if route.kind.value == 'unary' and route.subject not in by_subject]
+    return [
+        route.method[1:] for route in routes.values() if route.kind.value == 'unary' and route.subject not in by_subject
+    ]

@@ -1,4 +1,4 @@
-"""The command `natsgate`: flags, environment and config file become settings; errors become one line and an exit code."""
+"""The command `natsgate`: flags, environment and file become settings, errors one line and an exit code."""
 
 from __future__ import annotations
 
@@ -60,16 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = Parser(prog='natsgate', description='gRPC in front of NATS JetStream: each call is a durable event, answered by actors.')
+    top = Parser(
+        prog='natsgate',
+        description='gRPC in front of NATS JetStream: each call is a durable event, answered by actors.',
+    )
     top.add_argument('--version', action='version', version=f'natsgate {version("natsgate")}')
     commands = top.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name, (kind, help_) in COMMANDS.items():
         command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + '.')
-        command.add_argument('--config', type=Path, metavar='FILE', help='settings in TOML (default: natsgate.toml, if there is one)')
+        command.add_argument(
+            '--config', type=Path, metavar='FILE', help='settings in TOML (default: natsgate.toml, if there is one)'
+        )
         if name == 'call':
             command.add_argument('address', metavar='HOST:PORT')
             command.add_argument('method', metavar='PKG.SERVICE/METHOD')
-            command.add_argument('data', metavar='JSON', nargs='?', default='{}', help='the request; - reads it from stdin')
+            command.add_argument(
+                'data', metavar='JSON', nargs='?', default='{}', help='the request; - reads it from stdin'
+            )
         add_flags(command, kind)
     return top
 
@@ -101,7 +108,7 @@ def _run(flags: dict[str, Any]) -> None:
 
 def _loop(running: Coroutine[Any, Any, T]) -> T:
     try:
-        import uvloop  # noqa: PLC0415  not on every system
+        import uvloop
     except ImportError:
         return asyncio.run(running)
     return uvloop.run(running)

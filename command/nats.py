@@ -42,7 +42,9 @@ async def _connected(settings: NatsSettings, servers: tuple[str, ...], name: str
     except TimeoutError as error:
         raise NatsAway(f'NATS at {where} did not answer within {settings.nats_timeout:g} s: {error}') from error
     except PermissionError as error:
-        raise NatsAway(f'NATS at {where} refused us: {error}; see --nats-creds, --nats-user, --nats-token-file') from error
+        raise NatsAway(
+            f'NATS at {where} refused us: {error}; see --nats-creds, --nats-user, --nats-token-file'
+        ) from error
     try:
         yield connection
     finally:

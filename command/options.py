@@ -15,7 +15,9 @@ class LogSettings:
     """What is told, and how."""
 
     log_level: str = setting('info', 'how much to tell', parse=one_of(*LEVELS))
-    log_format: str = setting('auto', 'json for machines; auto: text on a terminal', parse=one_of('auto', 'text', 'json'))
+    log_format: str = setting(
+        'auto', 'json for machines; auto: text on a terminal', parse=one_of('auto', 'text', 'json')
+    )
     debug: bool = setting(False, 'show a traceback with an error', parse=boolean)
 
 
@@ -23,7 +25,9 @@ class LogSettings:
 class NatsSettings:
     """Where NATS is, and how to be let in."""
 
-    nats: tuple[str, ...] = setting((), 'NATS servers of one cluster (default: $NATS_URL, else nats://127.0.0.1:4222)', metavar='URL', many=True)
+    nats: tuple[str, ...] = setting(
+        (), 'NATS servers of one cluster (default: $NATS_URL, else nats://127.0.0.1:4222)', metavar='URL', many=True
+    )
     embedded: bool = setting(False, 'start a nats-server of our own, and stop it again', parse=boolean)
     nats_timeout: float = setting(30.0, 'how long to wait for NATS at the start', parse=duration)
     nats_creds: Path | None = setting(None, 'a credentials file (JWT and seed)', parse=path, metavar='FILE')
@@ -33,11 +37,15 @@ class NatsSettings:
     nats_password_file: Path | None = setting(None, 'a file with the password', parse=path, metavar='FILE')
     nats_token: str | None = setting(None, 'token', secret=True)
     nats_token_file: Path | None = setting(None, 'a file with the token', parse=path, metavar='FILE')
-    nats_tls_ca: Path | None = setting(None, 'certificates that the server is checked against', parse=path, metavar='FILE')
+    nats_tls_ca: Path | None = setting(
+        None, 'certificates that the server is checked against', parse=path, metavar='FILE'
+    )
     nats_tls_cert: Path | None = setting(None, 'our certificate', parse=path, metavar='FILE')
     nats_tls_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')
     nats_tls_hostname: str | None = setting(None, "the name in the server's certificate", metavar='NAME')
-    nats_tls_first: bool = setting(False, 'encrypt before the first word, as handshake_first on the server', parse=boolean)
+    nats_tls_first: bool = setting(
+        False, 'encrypt before the first word, as handshake_first on the server', parse=boolean
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +54,18 @@ class ProtoSettings:
 
     proto: tuple[Path, ...] = setting((), 'a .proto file, a folder of them, or a descriptor set', parse=path, many=True)
     proto_path: tuple[Path, ...] = setting((), 'a folder that imports are found in', parse=path, many=True)
-    proto_package: tuple[str, ...] = setting((), 'a Python package with generated modules', metavar='PACKAGE', many=True)
+    proto_package: tuple[str, ...] = setting(
+        (), 'a Python package with generated modules', metavar='PACKAGE', many=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings(NatsSettings, ProtoSettings, LogSettings):
     """`natsgate serve`."""
 
-    listen: tuple[str, ...] = setting(('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', metavar='HOST:PORT', many=True)
+    listen: tuple[str, ...] = setting(
+        ('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', metavar='HOST:PORT', many=True
+    )
     name: str = setting('', 'the name of this gateway on NATS (default: made up)', metavar='NAME')
     timeout: float = setting(60.0, 'the longest that a call may take', parse=duration)
     max_message_size: int = setting(4 << 20, 'the largest request', parse=size)
@@ -61,18 +73,26 @@ class ServeSettings(NatsSettings, ProtoSettings, LogSettings):
     max_in_flight: int = setting(10_000, 'how many calls at a time', parse=count)
     validate: bool = setting(False, 'decode each request before it is published', parse=boolean)
     publish_patience: float = setting(10.0, 'how long to repeat a publish that is not acknowledged', parse=duration)
-    drain_timeout: float = setting(25.0, 'how long running calls may take to end when the gateway stops', parse=duration)
+    drain_timeout: float = setting(
+        25.0, 'how long running calls may take to end when the gateway stops', parse=duration
+    )
     tls_cert: Path | None = setting(None, 'serve TLS with this certificate chain', parse=path, metavar='FILE')
     tls_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')
-    tls_client_ca: Path | None = setting(None, 'demand client certificates of this authority', parse=path, metavar='FILE')
+    tls_client_ca: Path | None = setting(
+        None, 'demand client certificates of this authority', parse=path, metavar='FILE'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkSettings(NatsSettings, ProtoSettings, LogSettings):
     """`natsgate work`."""
 
-    actors: tuple[str, ...] = setting((), 'what to run: module:NAME of an Actors', metavar='MODULE:NAME', many=True, positional=True)
-    drain_timeout: float = setting(25.0, 'how long running handlers may take to end when the worker stops', parse=duration)
+    actors: tuple[str, ...] = setting(
+        (), 'what to run: module:NAME of an Actors', metavar='MODULE:NAME', many=True, positional=True
+    )
+    drain_timeout: float = setting(
+        25.0, 'how long running handlers may take to end when the worker stops', parse=duration
+    )
     storage: str = setting('file', 'where streams that are not there yet are kept', parse=one_of('file', 'memory'))
     replicas: int = setting(1, 'how many servers keep them', parse=count)
 
@@ -81,7 +101,9 @@ class WorkSettings(NatsSettings, ProtoSettings, LogSettings):
 class CheckSettings(ProtoSettings, LogSettings):
     """`natsgate check`."""
 
-    actors: tuple[str, ...] = setting((), 'also check that these answer the routes', metavar='MODULE:NAME', many=True, positional=True)
+    actors: tuple[str, ...] = setting(
+        (), 'also check that these answer the routes', metavar='MODULE:NAME', many=True, positional=True
+    )
     output: str = setting('text', 'text for people, json for machines', parse=one_of('text', 'json'))
 
 
@@ -91,7 +113,9 @@ class CallSettings(ProtoSettings, LogSettings):
 
     header: tuple[str, ...] = setting((), 'metadata to send', metavar='KEY:VALUE', many=True, short='H')
     timeout: float = setting(10.0, 'the deadline of the call', parse=duration)
-    tls_ca: Path | None = setting(None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE')
+    tls_ca: Path | None = setting(
+        None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
+    )
     verbose: bool = setting(False, 'show metadata and time too', parse=boolean)
     output: str = setting('text', 'text for people, json for machines', parse=one_of('text', 'json'))
 

@@ -51,7 +51,9 @@ async def serve(settings: ServeSettings, overrides: Mapping[str, Override]) -> N
             drain_timeout=settings.drain_timeout,
         ) as running:
             _tell_of_routes(table)
-            log.info('serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses))
+            log.info(
+                'serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses)
+            )
             await stop.serving()
     log.info('stopped')
 

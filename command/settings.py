@@ -1,6 +1,7 @@
-"""Settings: one declaration, three ways to say it. `--nats-timeout`, `NATSGATE_NATS_TIMEOUT`, and `nats-timeout` in a file.
+"""Settings: one declaration, three ways to say it: `--nats-timeout`, `NATSGATE_NATS_TIMEOUT`, `nats-timeout` in a file.
 
-A flag beats the environment, which beats the file, which beats the default. What nobody knows is an error with its place.
+A flag beats the environment, which beats the file, which beats the default. What nobody knows is an error with its
+place.
 """
 
 from __future__ import annotations
@@ -150,7 +151,13 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
             action = 'append' if spec.many else 'store'
             short = [f'-{spec.short}'] if spec.short else []
             parser.add_argument(
-                f'--{kebab(name)}', *short, dest=name, metavar=spec.metavar, type=_for_argparse(spec), action=action, **known
+                f'--{kebab(name)}',
+                *short,
+                dest=name,
+                metavar=spec.metavar,
+                type=_for_argparse(spec),
+                action=action,
+                **known,
             )
 
 

@@ -30,7 +30,9 @@ async def work(settings: WorkSettings, overrides: Mapping[str, Override]) -> Non
     async with connecting(settings) as connection:
         connected = ConnectedActors(connection, tuple(actors))
         await connected.register(options=StreamOptions(storage=settings.storage, replicas=settings.replicas))
-        clock = asyncio.create_task(keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock')
+        clock = asyncio.create_task(
+            keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock'
+        )
         listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
         log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))

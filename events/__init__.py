@@ -1,10 +1,10 @@
 """Events: what may be asked over NATS, and asking it.
 
-    COUNT_WORDS = Event('count-words', str).with_response(int)
+COUNT_WORDS = Event('count-words', str).with_response(int)
 
-    async with Events(COUNT_WORDS).connect() as conn:
-        await conn.register()
-        count = await conn.request(COUNT_WORDS, 'some random text')
+async with Events(COUNT_WORDS).connect() as conn:
+    await conn.register()
+    count = await conn.request(COUNT_WORDS, 'some random text')
 """
 
 from natsgate.events.cloud_event import CloudEvent

@@ -34,7 +34,7 @@ class BrokerClock:
         The narrower the two, the better the sample; a worse one replaces a better one only after a minute.
         """
         error = (answered_at - asked_at) / 2
-        if error <= self._error or answered_at - self._sampled_at > 60:  # noqa: PLR2004  clocks drift about 1 ms a minute
+        if error <= self._error or answered_at - self._sampled_at > 60:
             self._offset = seconds_of(broker_time) - (asked_at + answered_at) / 2
             self._error, self._sampled_at = error, answered_at
 

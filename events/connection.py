@@ -1,4 +1,4 @@
-"""The connection to NATS. nats-py connects, authenticates, encrypts and reconnects; reading and writing messages is ours.
+"""The connection to NATS. nats-py connects, authenticates, encrypts, reconnects; reading and writing messages is ours.
 
 nats-py's own reading loop ends for good when one message has a broken header or subject, and its client closes for good
 on almost any error line of the server (docs/adr/0002). Here both mean: connect anew.
@@ -63,14 +63,14 @@ class ConnectOptions:
     """Seconds between two tries to reach the same server."""
 
 
-class _Client(nats.aio.client.Client):  # type: ignore[misc]
+class _Client(nats.aio.client.Client):
     """nats-py's client with another reading half, which never ends by what a peer sent."""
 
     def __init__(self) -> None:
         super().__init__()
         self.handlers: dict[int, OnMsg] = {}
         self._parser = Parser()
-        self._ps = self  # nats-py's reading loop calls _ps.parse() and _ps.reset()
+        self._ps: Any = self  # nats-py's reading loop calls _ps.parse() and _ps.reset()
 
     def reset(self) -> None:
         self._parser = Parser()
@@ -179,7 +179,7 @@ class Connection:
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=options.reconnect_wait,
+            reconnect_time_wait=options.reconnect_wait,  # type: ignore[arg-type]  # it is only slept for
             connect_timeout=2,
             ping_interval=2,
             max_outstanding_pings=2,
@@ -304,7 +304,7 @@ class Connection:
                 block, data = await answer
         finally:
             self._answers.pop(token, None)
-        if not data and (line := headers.status(block)) is not None and line[0] == 503:  # noqa: PLR2004
+        if not data and (line := headers.status(block)) is not None and line[0] == 503:
             raise NoResponders(subject)
         return block, data
 

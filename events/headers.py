@@ -36,6 +36,6 @@ def status(block: bytes | None) -> tuple[int, str] | None:
         return None
     line = block[9 : block.find(_END)]
     code, _, description = line.partition(b' ')
-    if not code.isdigit() or len(code) != 3:  # noqa: PLR2004
+    if not code.isdigit() or len(code) != 3:
         return None
     return int(code), description.decode('utf-8', 'replace')

@@ -102,10 +102,16 @@ def _mapping(item: Converter) -> Converter:
 
 def _tuple(items: list[Converter]) -> Converter:
     def dump(value: Any) -> list[Any]:
-        return [_at(i, item.dump, one) for i, (item, one) in enumerate(zip(items, _sized(_exactly(tuple)(value)), strict=True))]
+        return [
+            _at(i, item.dump, one)
+            for i, (item, one) in enumerate(zip(items, _sized(_exactly(tuple)(value)), strict=True))
+        ]
 
     def load(value: Any) -> tuple[Any, ...]:
-        return tuple(_at(i, item.load, one) for i, (item, one) in enumerate(zip(items, _sized(_exactly(list)(value)), strict=True)))
+        return tuple(
+            _at(i, item.load, one)
+            for i, (item, one) in enumerate(zip(items, _sized(_exactly(list)(value)), strict=True))
+        )
 
     def _sized(value: Any) -> Any:
         if len(value) != len(items):

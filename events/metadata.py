@@ -87,13 +87,14 @@ def _decoded(key: str, text: str) -> str | bytes:
 
 def checked(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     """What a handler wants to send, as it will travel. Raises MetadataError for keys that belong to gRPC itself."""
-    pairs = []
+    pairs: list[tuple[str, str | bytes]] = []
     for name, value in metadata:
         key = name.lower()
         if key in _KEPT_BY_GRPC or key.startswith(':'):
             raise MetadataError(f'metadata key {key[:64]!r} belongs to gRPC itself')
         _encoded(key, value)
         if key.endswith('-bin') and isinstance(value, str):
-            value = value.encode()
-        pairs.append((key, value))
+            pairs.append((key, value.encode()))
+        else:
+            pairs.append((key, value))
     return tuple(pairs)

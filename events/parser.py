@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+_MSG = (b'HMSG', b'MSG ')
+
 MAX_LINE = 64 * 1024
 """Bytes that a control line may take; INFO of a large cluster is the longest."""
 
@@ -69,7 +71,7 @@ class Parser:
                     raise BrokenProtocol('a control line does not end')
                 return position, position
             op = data[position : position + 4]
-            if op == b'HMSG' or op == b'MSG ':
+            if op in _MSG:
                 arguments = data[position:end].split()
                 start = end + 2
                 try:
@@ -90,11 +92,11 @@ class Parser:
 
 
 def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
-    if len(arguments[0]) == 3:  # noqa: PLR2004  MSG <subject> <sid> [reply] <size>
-        reply = arguments[3] if len(arguments) == 5 else b''  # noqa: PLR2004
+    if len(arguments[0]) == 3:
+        reply = arguments[3] if len(arguments) == 5 else b''
         return Msg(int(arguments[2]), arguments[1], reply, None, data[start:stop])
     body = start + int(arguments[-2])  # HMSG <subject> <sid> [reply] <header size> <size>
     if body > stop:
         raise ValueError('headers longer than the message')
-    reply = arguments[3] if len(arguments) == 6 else b''  # noqa: PLR2004
+    reply = arguments[3] if len(arguments) == 6 else b''
     return Msg(int(arguments[2]), arguments[1], reply, data[start:body], data[body:stop])

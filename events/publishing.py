@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from natsgate.events import headers
 from natsgate.events.failures import Failure, failed
 from natsgate.events.wire import Response
 
 RETRY_DELAYS = (0.05, 0.1, 0.2, 0.4, 0.5)
-"""Seconds before the next try while the stream's leader is being elected (4 to 10 s after a crash); the last repeats."""
+"""Seconds before the next try while a leader is being elected (4 to 10 s after a crash); the last repeats."""
 
 _STORED = b'{"stream":'
 _DUPLICATE_IN_PROCESS = 10158
@@ -53,7 +54,7 @@ def read_ack(block: bytes | None, payload: bytes, *, stream: str, seen: bool) ->
     if payload.startswith(_STORED):
         return Stored(duplicate=b'"duplicate":true' in payload.replace(b' ', b''))
     if (line := headers.status(block)) is not None:
-        if line[0] != 503:  # noqa: PLR2004  the server's "no responders"
+        if line[0] != 503:
             return None
         response = failed(
             Failure.NO_STREAM, f'no stream takes this call: {stream} is not there, or has no leader', stream=stream
@@ -68,7 +69,7 @@ def read_ack(block: bytes | None, payload: bytes, *, stream: str, seen: bool) ->
 
 
 def _read_error(number: int, text: str, stream: str) -> Ack:
-    facts = {'stream': stream, 'nats_error': number}
+    facts: dict[str, Any] = {'stream': stream, 'nats_error': number}
     if number in _FULL:
         return Refused(failed(Failure.QUEUE_FULL, f'the queue is full: {text}', **facts))
     if number in _TOO_LARGE:

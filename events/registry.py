@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 from natsgate.events import wire
 from natsgate.events.cloud_event import CloudEvent
-from natsgate.events.connection import ConnectOptions, Disconnected, NoResponders, open_connection
-from natsgate.events.connection import Connection as Connection
+from natsgate.events.connection import Connection, ConnectOptions, Disconnected, NoResponders, open_connection
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
@@ -93,16 +92,12 @@ class ConnectedEvents:
         self._keyed: dict[str, asyncio.Task[Response]] = {}
         InterestWatch(connection, requester)
 
-    async def register(
-        self, *, create: bool = True, update: bool = True, options: StreamOptions | None = None
-    ) -> None:
+    async def register(self, *, create: bool = True, update: bool = True, options: StreamOptions | None = None) -> None:
         """Create the events' streams that are not there, bring the others to the declared limits.
 
         Raises ContractError when the server cannot do it.
         """
-        await declare(
-            self.connection, self._events, options=options or StreamOptions(), create=create, update=update
-        )
+        await declare(self.connection, self._events, options=options or StreamOptions(), create=create, update=update)
 
     async def emit(
         self,
@@ -206,12 +201,12 @@ class ConnectedEvents:
 
 def destination_of(event: AnyEvent) -> Destination:
     """Where requests of this event go."""
-    with_response = isinstance(event, EventWithResponse)
+    answered = event if isinstance(event, EventWithResponse) else None
     return Destination(
         subject=event.subject_name,
         stream=event.stream_name,
-        target=event.target if isinstance(event, EventWithResponse) else event.name,
-        idempotent=with_response and event.idempotent,
+        target=answered.target if answered else event.name,
+        idempotent=answered is not None and answered.idempotent,
         interest=is_interest(event),
     )
 

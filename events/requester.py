@@ -75,7 +75,8 @@ class Requester:
         self._seen: set[str] = set()
         self._tokens: list[str] = []
         self._calls = 0
-        self._ids = secrets.token_hex(6)  # not the connection's id: a restarted gateway of the same name must not repeat
+        # Not the connection's id: a gateway that is restarted under the same name must not repeat its ids.
+        self._ids = secrets.token_hex(6)
         self._ack_prefix = f'{subjects.REPLY_PREFIX}{connection.id}.{_ACKS}.'.encode()
         self.on_interest: Callable[[Destination], None] | None = None
         """Called when an event stream has taken a request: whether anybody listens must be asked separately."""
@@ -98,6 +99,11 @@ class Requester:
     def waiting(self) -> int:
         """Requests that wait at this moment."""
         return len(self._waiting)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Requests of which it is not known whether their stream has them."""
+        return len(self._unacknowledged)
 
     async def ask(
         self,
@@ -141,7 +147,7 @@ class Requester:
             return failed(Failure.DEADLINE, 'the deadline had passed before the call could be published')
         return None
 
-    def _head(
+    def _head(  # noqa: PLR0917
         self, destination: Destination, reply: str, deadline: float, pairs: Metadata, call_id: str, extra: str
     ) -> bytes:
         clock = self._connection.clock

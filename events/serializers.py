@@ -49,9 +49,9 @@ class BytesSerializer:
 class ProtobufSerializer(Generic[T]):
     """One class of protobuf messages."""
 
-    def __init__(self, schema: type[T]) -> None:
-        self._schema: Any = schema
-        self._name = self._schema.DESCRIPTOR.full_name
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._name: str = self._schema.DESCRIPTOR.full_name
 
     def encode(self, value: T, /) -> bytes:
         """The message serialized."""
@@ -101,15 +101,15 @@ class JsonSerializer(Generic[T]):
 class PydanticSerializer(Generic[T]):
     """A pydantic 2 model as JSON, validated by it."""
 
-    def __init__(self, schema: type[T]) -> None:
-        self._schema: Any = schema
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
 
     def encode(self, value: T, /) -> bytes:
         """The model as JSON."""
         if not isinstance(value, self._schema):
             raise SerializerError(f'{self._schema.__name__} is declared, this is {type(value).__name__}')
         try:
-            text: str = value.model_dump_json()  # type: ignore[attr-defined]
+            text: str = value.model_dump_json()
         except ValueError as error:
             raise SerializerError(f'{self._schema.__name__}: {_one_line(error)}') from error
         return text.encode()
@@ -136,7 +136,9 @@ def serializer_for(schema: type[T]) -> Serializer[T]:
     try:
         chosen = JsonSerializer(schema)
     except TypeError as error:
-        raise ContractError(f'no serializer for {schema!r}: {error}; pass serializer= with encode() and decode()') from error
+        raise ContractError(
+            f'no serializer for {schema!r}: {error}; pass serializer= with encode() and decode()'
+        ) from error
     return chosen  # type: ignore[no-any-return]
 
 

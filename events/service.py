@@ -40,7 +40,9 @@ class Service(Mapping[str, EventWithResponse[Any, Any]]):
         """The service of this name in a generated module. Raises ContractError if there is none."""
         services = module.DESCRIPTOR.services_by_name
         if name not in services:
-            raise ContractError(f'{module.__name__}: no service {name!r}; it has {", ".join(sorted(services)) or "none"}')
+            raise ContractError(
+                f'{module.__name__}: no service {name!r}; it has {", ".join(sorted(services)) or "none"}'
+            )
         return cls(services[name], limits=limits)
 
     @property

@@ -87,7 +87,7 @@ class Status:
     def detail(self, kind: type[_M]) -> _M | None:
         """The first detail of this message class, or None."""
         for packed in self.unpacked():
-            if packed.Is(kind.DESCRIPTOR):
+            if packed.TypeName() == kind.DESCRIPTOR.full_name:
                 found = kind()
                 packed.Unpack(found)
                 return found
@@ -98,7 +98,7 @@ class Status:
         message, details = self.message, self.details
         if len(details) > MAX_DETAILS_BYTES:
             details = b''
-            message += ' [details cut: %d bytes are more than trailers carry]' % len(self.details)
+            message += f' [details cut: {len(self.details)} bytes are more than trailers carry]'
         if len(quote_message(message)) > MAX_MESSAGE_BYTES:
             message = _shortened(message, MAX_MESSAGE_BYTES - len(_CUT)) + _CUT
         if message == self.message and details == self.details:

@@ -17,7 +17,7 @@ from natsgate.events.status import ContractError
 from natsgate.events.subjects import SERVICE_PREFIX
 
 DEDUP_WINDOW = 60.0
-"""Seconds within which a stream recognizes an id: longer than any repetition of ours, short enough to be held in memory."""
+"""Seconds within which a stream recognizes an id: longer than any repetition of ours, short enough for memory."""
 
 _NO_STREAM = 10059
 _NAME_IN_USE = 10058
@@ -34,7 +34,7 @@ class StreamOptions:
     """1, or 3 in a cluster: then one server may fail."""
 
 
-def stream_config(event: AnyEvent, options: StreamOptions = StreamOptions()) -> dict[str, Any]:  # noqa: B008  frozen
+def stream_config(event: AnyEvent, options: StreamOptions = StreamOptions()) -> dict[str, Any]:
     """The configuration of the stream that holds this event. Pure."""
     service = event.service if isinstance(event, EventWithResponse) else None
     limits = event.limits
@@ -69,7 +69,7 @@ async def declare(
     connection: Connection,
     events: Iterable[AnyEvent],
     *,
-    options: StreamOptions = StreamOptions(),  # noqa: B008  frozen
+    options: StreamOptions = StreamOptions(),
     create: bool = True,
     update: bool = True,
 ) -> None:

@@ -1,6 +1,7 @@
-"""The wire: a request and a response as NATS headers and payload. docs/protocol.md says the same for other languages. Pure.
+"""The wire: a request and a response as NATS headers and payload. Pure.
 
-Every header of ours begins with `Natsgate-`; gRPC's own things keep gRPC's names.
+docs/protocol.md says the same for other languages. Every header of ours begins with `Natsgate-`; gRPC's own things
+keep gRPC's names.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def _metadata(pairs: list[tuple[str, str]], prefix: str) -> Metadata:
 
 def _status(found: dict[str, str]) -> Status:
     number = found[STATUS]
-    code = Code.of(int(number)) if number.isascii() and number.isdigit() and len(number) < 4 else Code.UNKNOWN  # noqa: PLR2004
+    code = Code.of(int(number)) if number.isascii() and number.isdigit() and len(number) < 4 else Code.UNKNOWN
     try:
         text = found.get(DETAILS, '')
         details = b64decode(text + '=' * (-len(text) % 4), validate=True)
@@ -175,6 +176,6 @@ def _edges_kept(quoted: str) -> str:
 
 
 def _microseconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004  18 digits: the year 33658
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise Unreadable(f'{DEADLINE} is not a number of microseconds')
     return int(text)

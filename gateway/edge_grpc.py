@@ -23,6 +23,7 @@ from natsgate.gateway.routes import Route
 
 log = logging.getLogger('natsgate.gateway')
 
+_Handler = Any  # grpc.RpcMethodHandler, which is generic to type checkers alone
 Context = Any  # grpc.aio.ServicerContext, whose stubs cannot say that messages are bytes
 
 _CODES = {Code[code.name]: code for code in grpc.StatusCode}
@@ -55,22 +56,24 @@ class GrpcEdge:
             else:
                 port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
-            raise OSError(f'cannot listen on {address}: the port is in use, or the address is not of this host') from error
+            raise OSError(
+                f'cannot listen on {address}: the port is in use, or the address is not of this host'
+            ) from error
         host, colon, _ = address.rpartition(':')
         return f'{host}:{port}' if colon and not address.startswith('unix') else address
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class _Handlers(grpc.GenericRpcHandler):
     """One dictionary for all methods: registering each with the server would cost every call (docs/adr/0003)."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._by_method = {
+        self._by_method: dict[str, _Handler] = {
             method: grpc.stream_unary_rpc_method_handler(_unary(gateway, route))
             for method, route in gateway.routes.items()
             if route.kind is Kind.UNARY
         }
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
         method = handler_call_details.method
         found = self._by_method.get(method)
         if found is not None:
@@ -83,11 +86,9 @@ def _unary(gateway: Gateway, route: Route) -> Any:
         message = await context.read()
         if not isinstance(message, bytes):  # grpc.aio.EOF
             return await _end(context, failed(Failure.UNKNOWN_METHOD, 'the request has no message'))
-        metadata: Metadata = context.invocation_metadata()  # type: ignore[assignment]
+        metadata: Metadata = context.invocation_metadata()
         try:
-            response = await gateway.unary(
-                route, message, metadata=metadata, remaining=context.time_remaining()
-            )
+            response = await gateway.unary(route, message, metadata=metadata, remaining=context.time_remaining())
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():

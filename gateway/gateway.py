@@ -37,9 +37,7 @@ class Gateway:
         self._destinations = {method: destination_of(route) for method, route in routes.items()}
         self.in_flight = 0
 
-    async def unary(
-        self, route: Route, message: bytes, *, metadata: Metadata, remaining: float | None
-    ) -> Response:
+    async def unary(self, route: Route, message: bytes, *, metadata: Metadata, remaining: float | None) -> Response:
         """The response to a unary call. `remaining`: the client's seconds, or None when it set no deadline."""
         refused = self._refusal(route, message, metadata)
         if refused is not None:
@@ -94,4 +92,3 @@ def _unreadable(kind: type[Message], message: bytes) -> Response | None:
         name = kind.DESCRIPTOR.full_name
         return unreadable_request(f'the request is not a {name}', name)
     return None
-

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import google.rpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -81,17 +82,15 @@ class Descriptors:
         """What natsgate's own option says of a method or a service; None when it has none."""
         kind = 'method' if isinstance(descriptor, MethodDescriptor) else 'service'
         try:
-            extension = self.pool.FindExtensionByName(f'natsgate.v1.{kind}')
+            extension: Any = self.pool.FindExtensionByName(f'natsgate.v1.{kind}')
         except KeyError:
             return None
         # Read anew: the options that the pool hands out were made without knowing the extension.
         options = GetMessageClass(extension.containing_type).FromString(descriptor.GetOptions().SerializeToString())
-        return options.Extensions[extension] if options.HasExtension(extension) else None  # type: ignore[no-any-return]
+        return options.Extensions[extension] if options.HasExtension(extension) else None
 
 
-def load(
-    sources: Sequence[Path], *, include: Sequence[Path] = (), packages: Sequence[str] = ()
-) -> Descriptors:
+def load(sources: Sequence[Path], *, include: Sequence[Path] = (), packages: Sequence[str] = ()) -> Descriptors:
     """Read descriptors. A source is a .proto file, a folder of them, or a file with a FileDescriptorSet.
 
     A folder is itself the root that its files import each other from. A single file's root is the folder of `include`

@@ -61,9 +61,13 @@ def routes(descriptors: Descriptors, overrides: Mapping[str, Override] | None = 
     beats an option in the proto. Raises ContractError for what cannot work: it names the place and the cure.
     """
     overrides = overrides or {}
-    found = {route.method: route for service in descriptors.services() for route in _routes(descriptors, service, overrides)}
+    found = {
+        route.method: route for service in descriptors.services() for route in _routes(descriptors, service, overrides)
+    }
     if not found:
-        raise ContractError('no services: give protos that declare some, with --proto, or `proto = [...]` in the config file')
+        raise ContractError(
+            'no services: give protos that declare some, with --proto, or `proto = [...]` in the config file'
+        )
     _check_overrides(overrides, found)
     _check_subjects(found)
     return found
@@ -76,7 +80,11 @@ def _routes(descriptors: Descriptors, service: ServiceDescriptor, overrides: Map
         override, override_service = overrides.get(name, Override()), overrides.get(service.full_name, Override())
         event = _event(name, override.event or (option.event if option is not None else ''))  # type: ignore[attr-defined]
         timeout = next(
-            (t for t in (override.timeout, override_service.timeout, _timeout(option), _timeout(for_service)) if t is not None),
+            (
+                t
+                for t in (override.timeout, override_service.timeout, _timeout(option), _timeout(for_service))
+                if t is not None
+            ),
             None,
         )
         if timeout is not None and timeout <= 0:
@@ -104,7 +112,9 @@ def _event(method: str, name: str) -> str:
     if name:
         subjects.checked_name(name, f'{method}: event')
         if name.startswith(subjects.SERVICE_PREFIX):
-            raise ContractError(f'{method}: event {name!r}: names beginning with {subjects.SERVICE_PREFIX!r} belong to services')
+            raise ContractError(
+                f'{method}: event {name!r}: names beginning with {subjects.SERVICE_PREFIX!r} belong to services'
+            )
     return name
 
 
@@ -132,5 +142,5 @@ def _check_subjects(found: Mapping[str, Route]) -> None:
         other = taken.setdefault(route.subject, route)
         if other is not route:
             raise ContractError(
-                f'{other.method[1:]} and {route.method[1:]} both go to the subject {route.subject}; give one another event'
+                f'{other.method[1:]} and {route.method[1:]} both go to {route.subject}; give one another event'
             )

@@ -52,7 +52,7 @@ def test_a_module_imports_only_downwards(path: Path) -> None:
         if parts[0] in ('grpc', 'grpc_status') and folder != 'command':
             assert name in MAY_IMPORT_GRPC, f'{name} imports {module}'
         if parts[-1].endswith('_pb2') and parts[0] != 'google':
-            assert name.startswith('command/demo/'), f'{name} imports {module}, which is some service’s own'
+            assert name.startswith('command/demo/'), f'{name} imports {module}, a module of some service'
 
 
 @pytest.mark.parametrize('name', PURE)

@@ -95,7 +95,7 @@ async def _calls(demo: Demo) -> None:
     outcome = await demo.call('Ponder', '{"time": "0.5s"}')
     _say(f'           worker {await killing} was killed with SIGKILL in the middle\n')
     _expect(outcome, 'OK')
-    if outcome.response['attempt'] != 2:  # noqa: PLR2004
+    if outcome.response['attempt'] != 2:
         raise RuntimeError(f'the demo did not go as it should: answered in attempt {outcome.response["attempt"]}')
 
 
@@ -114,7 +114,9 @@ async def _kill_whoever_ponders(said: dict[Process, int]) -> int:
 
 def _expect(outcome: client.Outcome, code: str) -> None:
     if outcome.code.name != code:
-        raise RuntimeError(f'the demo did not go as it should: {outcome.code.name} instead of {code}: {outcome.message}')
+        raise RuntimeError(
+            f'the demo did not go as it should: {outcome.code.name} instead of {code}: {outcome.message}'
+        )
 
 
 def _try_next(address: str, keep: bool) -> None:
@@ -158,7 +160,7 @@ async def _gateway(url: str, keep: bool) -> AsyncIterator[tuple[Process, str]]:
 
 
 def _is_free(port: int) -> bool:
-    import socket  # noqa: PLC0415
+    import socket
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,7 +169,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
 
 
 def _say(line: str) -> None:

@@ -43,13 +43,18 @@ class Tap:
 
     def _on_request(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         head = wire.decode_request(header)
-        self._add('→', f'{subject.decode()}   {len(payload)} bytes, id {head.id.rpartition(":")[2]}, reply to {_short(head.reply)}')
+        self._add(
+            '→',
+            f'{subject.decode()}   {len(payload)} bytes, reply to {_short(head.reply)}',
+        )
 
     def _on_reply(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         if b'.@ack.' in subject:
             self._add('←', f'stored: {payload.decode()}')
             return
-        told = ', '.join(f'{name}: {value}' for name, value in headers.parse(header) if name in (wire.STATUS, wire.MESSAGE))
+        told = ', '.join(
+            f'{name}: {value}' for name, value in headers.parse(header) if name in (wire.STATUS, wire.MESSAGE)
+        )
         self._add('←', f'{_short(subject.decode())}   {len(payload)} bytes, {told}')
 
     def _on_ack(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:

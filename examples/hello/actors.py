@@ -1,6 +1,7 @@
 """The handlers of hello.proto."""
 
 import hello_pb2
+
 from natsgate.actors import Actor, Actors, Context
 from natsgate.events import Code, Service
 

@@ -7,9 +7,7 @@ from natsgate.events.metadata import Metadata, MetadataError, checked, decode, e
 
 KEYS = st.from_regex(r'[0-9a-z_.-]{1,20}', fullmatch=True).filter(lambda key: not key.endswith('-bin'))
 TEXTS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40)
-ENTRIES = st.one_of(
-    st.tuples(KEYS, TEXTS), st.tuples(KEYS.map(lambda key: key + '-bin'), st.binary(max_size=40))
-)
+ENTRIES = st.one_of(st.tuples(KEYS, TEXTS), st.tuples(KEYS.map(lambda key: key + '-bin'), st.binary(max_size=40)))
 
 
 @given(st.lists(ENTRIES).map(tuple))

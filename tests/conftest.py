@@ -1,0 +1,31 @@
+"""What tests share: the generated modules of the demo's protos, and a real nats-server for each test that wants one."""
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.gateway.protos import Descriptors, generate, load
+
+ROOT = Path(__file__).parent.parent
+WORDS_PROTO = ROOT / 'protos' / 'demo' / 'v1' / 'words.proto'
+
+_generated = tempfile.TemporaryDirectory(prefix='natsgate-tests-')
+generate([WORDS_PROTO], Path(_generated.name))
+sys.path.append(_generated.name)
+
+
+@pytest.fixture
+async def nats() -> AsyncIterator[EmbeddedNats]:
+    """A nats-server of the test's own."""
+    async with EmbeddedNats() as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def words() -> Descriptors:
+    """The descriptors of demo.v1.Words."""
+    return load([WORDS_PROTO])
