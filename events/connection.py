@@ -138,8 +138,9 @@ class Connection:
         self._ready = False
         self._out: list[bytes] = []
         self._flushing = False
-        self._inbox = f'_INBOX_{self.id}.'.encode()
+        self._inbox = f'_INBOX_{self.id}.api.'.encode()  # not the whole of _INBOX_{id}: others subscribe beside it
         self._answers: dict[bytes, asyncio.Future[tuple[bytes | None, bytes]]] = {}
+        self._syncing: set[asyncio.Future[bool]] = set()
         self._next_token = 0
 
     # Life
@@ -168,7 +169,7 @@ class Connection:
         finally:
             refused.cancel()
         self._ready = True
-        await self.subscribe(self._inbox.decode() + '>', self._on_answer)
+        await self.subscribe(self._inbox.decode() + '*', self._on_answer)
 
     async def _connect(self) -> None:
         options = self.options
@@ -217,6 +218,9 @@ class Connection:
         if self._ready:
             self._ready = False
             self._out.clear()
+            for waiting in (*self._answers.values(), *self._syncing):
+                if not waiting.done():
+                    waiting.set_exception(TimeoutError('the connection to NATS was lost meanwhile'))
             log.warning('NATS: connection lost')
             for listener in self.on_disconnected:
                 listener()
@@ -274,22 +278,29 @@ class Connection:
     async def synced(self, timeout: float = 5) -> None:
         """Wait until the server has read all that was written, and all that it wrote before was handled.
 
-        Raises Disconnected, or TimeoutError after `timeout` seconds.
+        Raises Disconnected, or TimeoutError after `timeout` seconds or when the connection is lost meanwhile.
         """
         self._flush()
         if not self.connected:
             raise Disconnected('not connected to NATS')
         pong: asyncio.Future[bool] = self._loop.create_future()
-        await self._client._send_ping(pong)
-        async with asyncio.timeout(timeout):
-            await pong
+        self._syncing.add(pong)
+        try:
+            await self._client._send_ping(pong)
+            async with asyncio.timeout(timeout):
+                await pong
+        finally:
+            self._syncing.discard(pong)
 
     # Requests to the server itself and to others on core NATS
 
     async def request(
         self, subject: str, payload: bytes = b'', *, header: bytes = b'', timeout: float = 5
     ) -> tuple[bytes | None, bytes]:
-        """Header block and payload of the first answer. Raises Disconnected, NoResponders, TimeoutError."""
+        """Header block and payload of the first answer. Raises Disconnected, NoResponders.
+
+        Raises TimeoutError when no answer came in time, or the connection was lost before one did.
+        """
         self._next_token += 1
         token = b'r%d' % self._next_token
         answer: asyncio.Future[tuple[bytes | None, bytes]] = self._loop.create_future()

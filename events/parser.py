@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _MSG = (b'HMSG', b'MSG ')
+_CONTROL = frozenset({b'PING', b'PONG', b'+OK', b'-ERR', b'INFO'})
 
 MAX_LINE = 64 * 1024
 """Bytes that a control line may take; INFO of a large cluster is the longest."""
+MAX_SIZE = 64 * 1024 * 1024
+"""Bytes that a message may take: the most that a nats-server can be configured to."""
 
 
 class BrokenProtocol(Exception):  # noqa: N818
@@ -75,9 +78,10 @@ class Parser:
                 arguments = data[position:end].split()
                 start = end + 2
                 try:
-                    after = start + int(arguments[-1]) + 2
-                    if after < start + 2:
-                        raise ValueError('negative size')
+                    size = int(arguments[-1])
+                    if not 0 <= size <= MAX_SIZE:
+                        raise ValueError('size')
+                    after = start + size + 2
                     if after > len(data):
                         return position, after
                     found.append(_message(arguments, data, start, after - 2))
@@ -87,6 +91,8 @@ class Parser:
             else:
                 if end > position:
                     name, _, argument = data[position:end].partition(b' ')
+                    if name.upper() not in _CONTROL:
+                        raise BrokenProtocol(f'unknown operation {name[:20]!r}')
                     found.append(Control(name.upper(), argument))
                 position = end + 2
 
@@ -96,7 +102,7 @@ def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
         reply = arguments[3] if len(arguments) == 5 else b''
         return Msg(int(arguments[2]), arguments[1], reply, None, data[start:stop])
     body = start + int(arguments[-2])  # HMSG <subject> <sid> [reply] <header size> <size>
-    if body > stop:
+    if not start <= body <= stop:
         raise ValueError('headers longer than the message')
     reply = arguments[3] if len(arguments) == 6 else b''
     return Msg(int(arguments[2]), arguments[1], reply, data[start:body], data[body:stop])

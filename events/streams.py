@@ -55,9 +55,9 @@ def stream_config(event: AnyEvent, options: StreamOptions = StreamOptions()) -> 
         'description': f'calls of the gRPC service {service}' if service else event.description,
         'metadata': {'natsgate': 'service' if service else 'event'},
     }
-    if service:  # each method has its own limit, so that a slow one does not fill the queue of the others
-        return config | {'max_msgs_per_subject': _or_unlimited(limits.messages), 'discard_new_per_subject': True,
-                         'max_msgs': -1}  # fmt: skip
+    if service and limits.messages is not None:
+        # Each method has its own limit, so that a slow one does not fill the queue of the others.
+        return config | {'max_msgs_per_subject': limits.messages, 'discard_new_per_subject': True, 'max_msgs': -1}
     return config | {'max_msgs': _or_unlimited(limits.messages)}
 
 

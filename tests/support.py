@@ -41,7 +41,7 @@ async def connect(url: str, **options: Any) -> Connection:
 async def until(condition: Callable[[], object], timeout: float = 5) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -221,10 +221,12 @@ class Program:
     def find(self, part: str) -> str | None:
         return next((line for line in self.lines if part in line), None)
 
+    def stop(self) -> None:
+        """Ask it to stop."""
+        self.process.terminate()
+
     async def end(self, timeout: float = 15) -> int:
-        """Ask it to stop; its exit code."""
-        if self.process.returncode is None:
-            self.process.terminate()
+        """Wait until it has ended, after it was asked to; its exit code."""
         async with asyncio.timeout(timeout):
             code = await self.process.wait()
             await self._reading
@@ -242,6 +244,8 @@ async def program(*arguments: str, cwd: Path = ROOT, env: dict[str, str] | None 
     try:
         yield running
     finally:
+        if process.returncode is None:
+            process.kill()
         await running.end()
 
 
@@ -256,3 +260,27 @@ def word_actors(**handlers: Any) -> Actors:
         handler, options = given if isinstance(given, tuple) else (given, {})
         found.append(Actor(method.lower(), service[method], handler, **options))
     return Actors(*found)
+
+
+@dataclass
+class Stack:
+    """Actors, gateway and client on one nats-server."""
+
+    client: Client
+    serving: Serving
+    actors: ConnectedActors
+
+    @property
+    def runs(self) -> int:
+        return sum(worker.runs for worker in self.actors.workers)
+
+
+@asynccontextmanager
+async def stack(
+    nats: EmbeddedNats, descriptors: Descriptors, actors: Actors, *, gateway_url: str = '', **options: Any
+) -> AsyncIterator[Stack]:
+    async with (
+        running_actors(nats.url, actors) as connected,
+        running_gateway(gateway_url or nats.url, descriptors, **options) as (running, client),
+    ):
+        yield Stack(client, running, connected)
