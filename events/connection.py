@@ -218,7 +218,8 @@ class Connection:
         if self._ready:
             self._ready = False
             self._out.clear()
-            for waiting in (*self._answers.values(), *self._syncing):
+            asking: list[asyncio.Future[Any]] = [*self._answers.values(), *self._syncing]
+            for waiting in asking:
                 if not waiting.done():
                     waiting.set_exception(TimeoutError('the connection to NATS was lost meanwhile'))
             log.warning('NATS: connection lost')

@@ -25,8 +25,9 @@ from natsgate.events.status import ContractError
 
 OPTIONS_FILE = 'natsgate/v1/options.proto'
 
-_IMPORT = re.compile(r'^\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"\s*;', re.MULTILINE)
-_PACKAGE = re.compile(r'^\s*package\s+([\w.]+)\s*;', re.MULTILINE)
+_IMPORT = re.compile(r'(?:^|;)\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"\s*;', re.MULTILINE)
+_PACKAGE = re.compile(r'(?:^|;)\s*package\s+([\w.]+)\s*;', re.MULTILINE)
+_PLACE = re.compile(r':\d+:\d+: ')
 _WITHIN = 60.0
 _OUR_PROTOS = Path(__file__).resolve().parent.parent / 'protos'
 
@@ -181,8 +182,14 @@ def _protoc(root: Path, names: Sequence[str], include: Sequence[Path], output: S
     except subprocess.TimeoutExpired:
         raise ContractError(f'{root}: protoc did not end within {_WITHIN:.0f} s') from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip() and ': warning:' not in line]
-        raise ContractError(f'{root}/{lines[0]}' if lines else f'{root}: protoc failed')
+        raise ContractError(str(root / _worst(done.stderr)))
+
+
+def _worst(errors: str) -> str:
+    """Of what protoc says, the line that names the place."""
+    lines = [line for line in errors.splitlines() if line.strip() and ': warning:' not in line]
+    found = next((line for line in lines if _PLACE.search(line)), lines[0] if lines else 'protoc failed')
+    return f'{found} (give the folder that it is in: --proto-path)' if 'was not found' in found else found
 
 
 def _read_set(source: Path) -> descriptor_pb2.FileDescriptorSet:
