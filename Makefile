@@ -1,7 +1,6 @@
 # The one command. `make demo` and `make test` set everything up by themselves, in .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
-export PYTHONPATH := build/gen
 
 .PHONY: help setup demo test lint bench clients clean
 
@@ -18,7 +17,7 @@ help: ## List what can be made
 
 build/gen/ready: .venv/ready $(wildcard protos/demo/v1/*.proto)
 	@mkdir -p build/gen
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/gen --pyi_out=build/gen --grpc_python_out=build/gen protos/demo/v1/*.proto
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=build/gen --pyi_out=build/gen protos/demo/v1/*.proto
 	@touch $@
 
 setup: build/gen/ready ## Set up .venv and the generated modules

@@ -1,5 +1,6 @@
 """What tests share: the generated modules of the demo's protos, and a real nats-server for each test that wants one."""
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -8,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.gateway.protos import Descriptors, generate, load
+from natsgate.gateway.protos import Descriptors, load
 
 ROOT = Path(__file__).parent.parent
 WORDS_PROTO = ROOT / 'protos' / 'demo' / 'v1' / 'words.proto'
 
 _generated = tempfile.TemporaryDirectory(prefix='natsgate-tests-')
-generate([WORDS_PROTO], Path(_generated.name))
 sys.path.append(_generated.name)
+subprocess.run(
+    [sys.executable, '-m', 'grpc_tools.protoc', f'-I{ROOT / "protos"}', f'--python_out={_generated.name}',
+     f'--grpc_python_out={_generated.name}', str(WORDS_PROTO)],
+    check=True,
+)  # fmt: skip
 
 
 @pytest.fixture
