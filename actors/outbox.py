@@ -37,7 +37,7 @@ class Outbox:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
-        self._prefix = f'_INBOX_{connection.id}.{name}.'
+        self._prefix = f'{connection.inbox}.{name}.'
         self._sent: dict[int, Sent] = {}
         self._by_sequence: dict[int, int] = {}
         self._bytes = 0

@@ -109,7 +109,7 @@ class Worker:
 
     async def _subscribe(self) -> None:
         self._generation += 1
-        self._pull_inbox = f'_INBOX_{self._connection.id}.{self.actor.name}.pull.{self._generation}'
+        self._pull_inbox = f'{self._connection.inbox}.{self.actor.name}.pull.{self._generation}'
         self._credit.promised = 0
         self._heard = self._loop.time()
         self._sid = await self._connection.subscribe(self._pull_inbox, self._on_msg)

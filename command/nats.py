@@ -21,21 +21,21 @@ class NatsAway(Exception):  # noqa: N818
 
 
 @asynccontextmanager
-async def connecting(settings: NatsSettings, *, name: str = '') -> AsyncIterator[Connection]:
+async def connecting(settings: NatsSettings) -> AsyncIterator[Connection]:
     """A connection, and the embedded server if one is wanted. Raises NatsAway, ContractError."""
     if not settings.embedded:
-        async with _connected(settings, servers_of(settings), name) as connection:
+        async with _connected(settings, servers_of(settings)) as connection:
             yield connection
         return
     if settings.nats:
         raise ContractError('--embedded and --nats: one or the other')
-    async with EmbeddedNats() as server, _connected(settings, (server.url,), name) as connection:
+    async with EmbeddedNats() as server, _connected(settings, (server.url,)) as connection:
         yield connection
 
 
 @asynccontextmanager
-async def _connected(settings: NatsSettings, servers: tuple[str, ...], name: str) -> AsyncIterator[Connection]:
-    options = ConnectOptions(servers=servers, name=name, auth=auth_of(settings))
+async def _connected(settings: NatsSettings, servers: tuple[str, ...]) -> AsyncIterator[Connection]:
+    options = ConnectOptions(servers=servers, name=settings.name, auth=auth_of(settings))
     where = ', '.join(servers)
     try:
         connection = await open_connection(options, timeout=settings.nats_timeout)

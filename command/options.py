@@ -28,6 +28,7 @@ class NatsSettings:
     nats: tuple[str, ...] = setting(
         (), 'NATS servers of one cluster (default: $NATS_URL, else nats://127.0.0.1:4222)', metavar='URL', many=True
     )
+    name: str = setting('', 'the name on NATS, a part of reply subjects and inboxes (default: made up)', metavar='NAME')
     embedded: bool = setting(False, 'start a nats-server of our own, and stop it again', parse=boolean)
     nats_timeout: float = setting(30.0, 'how long to wait for NATS at the start', parse=duration)
     nats_creds: Path | None = setting(None, 'a credentials file (JWT and seed)', parse=path, metavar='FILE')
@@ -66,7 +67,6 @@ class ServeSettings(NatsSettings, ProtoSettings, LogSettings):
     listen: tuple[str, ...] = setting(
         ('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', metavar='HOST:PORT', many=True
     )
-    name: str = setting('', 'the name of this gateway on NATS (default: made up)', metavar='NAME')
     timeout: float = setting(60.0, 'the longest that a call may take', parse=duration)
     max_message_size: int = setting(4 << 20, 'the largest request', parse=size)
     max_metadata_size: int = setting(16 << 10, "the most of a call's metadata", parse=size)

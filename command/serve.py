@@ -13,7 +13,6 @@ from natsgate.command.options import ServeSettings
 from natsgate.command.signals import Stop
 from natsgate.events.connection import Connection
 from natsgate.events.status import ContractError
-from natsgate.events.subjects import checked_gateway_id
 from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.routes import Override, Route, routes
 from natsgate.gateway.server import serving
@@ -26,8 +25,6 @@ _HEADERS = 16 * 1024
 async def serve(settings: ServeSettings, overrides: Mapping[str, Override]) -> None:
     """Serve until a signal says stop. Raises ContractError, NatsAway, OSError."""
     stop = Stop()
-    if settings.name:
-        checked_gateway_id(settings.name)
     descriptors = descriptors_of(settings)
     table = routes(descriptors, overrides)
     credentials = credentials_of(settings)
@@ -38,7 +35,7 @@ async def serve(settings: ServeSettings, overrides: Mapping[str, Override]) -> N
         max_metadata_size=settings.max_metadata_size,
         validate=settings.validate,
     )
-    async with connecting(settings, name=settings.name) as connection:
+    async with connecting(settings) as connection:
         _tell_of_limits(connection, settings)
         async with serving(
             connection,

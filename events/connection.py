@@ -127,6 +127,8 @@ class Connection:
     def __init__(self, options: ConnectOptions, *, clock: BrokerClock | None = None) -> None:
         self.options = options
         self.id = subjects.checked_gateway_id(options.name or f'ng-{secrets.token_hex(6)}')
+        self.inbox = f'_INBOX_{self.id}.{secrets.token_hex(6)}'
+        """What the inboxes of this process begin with: permissions can name it, and no other process shares it."""
         self.clock = clock or BrokerClock()
         self.on_connected: list[Callable[[], None]] = []
         """Called after each reconnect, when all subscriptions are in place again."""
@@ -138,7 +140,7 @@ class Connection:
         self._ready = False
         self._out: list[bytes] = []
         self._flushing = False
-        self._inbox = f'_INBOX_{self.id}.api.'.encode()  # not the whole of _INBOX_{id}: others subscribe beside it
+        self._answers_to = f'{self.inbox}.api.'.encode()  # not all of the inbox: others subscribe beside it
         self._answers: dict[bytes, asyncio.Future[tuple[bytes | None, bytes]]] = {}
         self._syncing: set[asyncio.Future[bool]] = set()
         self._next_token = 0
@@ -169,7 +171,7 @@ class Connection:
         finally:
             refused.cancel()
         self._ready = True
-        await self.subscribe(self._inbox.decode() + '*', self._on_answer)
+        await self.subscribe(self._answers_to.decode() + '*', self._on_answer)
 
     async def _connect(self) -> None:
         options = self.options
@@ -184,7 +186,7 @@ class Connection:
             connect_timeout=2,
             ping_interval=2,
             max_outstanding_pings=2,
-            inbox_prefix=f'_INBOX_{self.id}',
+            inbox_prefix=self.inbox,
             **options.auth,
         )
 
@@ -307,7 +309,7 @@ class Connection:
         answer: asyncio.Future[tuple[bytes | None, bytes]] = self._loop.create_future()
         self._answers[token] = answer
         try:
-            where, size = b'%b %b%b' % (subject.encode(), self._inbox, token), len(header) + len(payload)
+            where, size = b'%b %b%b' % (subject.encode(), self._answers_to, token), len(header) + len(payload)
             if header:
                 self.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(header), size, header, payload))
             else:
@@ -321,7 +323,7 @@ class Connection:
         return block, data
 
     def _on_answer(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
-        waiting = self._answers.get(subject[len(self._inbox) :])
+        waiting = self._answers.get(subject[len(self._answers_to) :])
         if waiting is not None and not waiting.done():
             waiting.set_result((header, payload))
 
