@@ -14,5 +14,7 @@ RUN pip install --no-cache-dir /wheels/*.whl && rm -rf /wheels && useradd --uid 
 USER 65532
 WORKDIR /app
 EXPOSE 50051
+# For `natsgate serve`; containers that run `natsgate work` switch it off (--no-healthcheck).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["natsgate", "healthcheck"]
 ENTRYPOINT ["natsgate"]
 CMD ["--help"]

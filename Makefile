@@ -36,11 +36,47 @@ lint: setup ## ruff and mypy, strict
 bench: setup ## Measure against others, side by side (QUICK=1: in a minute)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-clients: setup .tools/grpcurl ## Call the gateway with clients of other languages
+clients: setup .tools/grpcurl client-node client-go client-java client-rust ## Call the gateway with clients of other languages
 	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest -m clients tests
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 
+WORDS := protos/demo/v1/words.proto
+NODE_CLIENT := examples/clients/node
+GO_CLIENT := examples/clients/go
+JAVA_CLIENT := examples/clients/java
+RUST_CLIENT := examples/clients/rust
+
+.PHONY: client-node client-go client-java client-rust
+client-node: $(NODE_CLIENT)/node_modules/ready
+client-go: $(GO_CLIENT)/words-client
+client-java: $(JAVA_CLIENT)/target/words-client.jar
+client-rust: $(RUST_CLIENT)/target/debug/words-client
+
+$(NODE_CLIENT)/node_modules/ready: $(addprefix $(NODE_CLIENT)/,package.json package-lock.json)
+	cd $(NODE_CLIENT) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+GO_PACKAGE := module=example.com/words-client,Mdemo/v1/words.proto=example.com/words-client/words
+
+$(GO_CLIENT)/words/words.pb.go: .venv/ready $(WORDS) $(addprefix $(GO_CLIENT)/,go.mod go.sum)
+	cd $(GO_CLIENT) && GOBIN=$(CURDIR)/.tools go install tool
+	PATH="$(CURDIR)/.tools:$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
+		--go_out=$(GO_CLIENT) --go_opt=$(GO_PACKAGE) --go-grpc_out=$(GO_CLIENT) --go-grpc_opt=$(GO_PACKAGE) $(WORDS)
+
+$(GO_CLIENT)/words-client: $(GO_CLIENT)/words/words.pb.go $(GO_CLIENT)/main.go
+	cd $(GO_CLIENT) && go build -buildvcs=false -o words-client .
+	@touch $@
+
+$(JAVA_CLIENT)/target/words-client.jar: $(WORDS) $(addprefix $(JAVA_CLIENT)/,pom.xml src/main/java/Client.java)
+	cd $(JAVA_CLIENT) && mvn --quiet --batch-mode package
+	@touch $@
+
+$(RUST_CLIENT)/target/debug/words-client: $(WORDS) $(addprefix $(RUST_CLIENT)/,Cargo.toml Cargo.lock build.rs src/main.rs)
+	cd $(RUST_CLIENT) && cargo build --locked
+	@touch $@
+
 clean: ## Remove all that was made here
 	rm -rf .venv build dist .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(NODE_CLIENT)/node_modules $(GO_CLIENT)/words $(GO_CLIENT)/words-client $(JAVA_CLIENT)/target $(RUST_CLIENT)/target

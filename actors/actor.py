@@ -9,10 +9,15 @@ from typing import Any
 
 from natsgate.events import subjects
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
+from natsgate.events.kind import Kind
 from natsgate.events.status import ContractError
 
 Handler = Callable[..., Any]
-"""`handler(message)` or `handler(message, context)`, plain or async; what it returns is the response."""
+"""`handler(message)` or `handler(message, context)`, plain or async; what it returns is the response.
+
+Where the caller streams, the first argument is an async iterator of messages. Where the responses stream, the handler
+is an async generator, or a coroutine that returns an async iterator.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,10 @@ class Actor:
                 raise ContractError(f'actor {self.name!r}: {option} must be more than 0')
         object.__setattr__(self, 'takes_context', _takes_context(self.name, self.handler))
         call = getattr(self.handler, '__call__', None)  # noqa: B004  the method itself is wanted
-        object.__setattr__(
-            self, 'is_async', inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(call)
-        )
+        yields = inspect.isasyncgenfunction(self.handler) or inspect.isasyncgenfunction(call)
+        is_async = inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(call)
+        object.__setattr__(self, 'is_async', is_async or yields)
+        _check_shape(self.name, self.handler, self.kind, yields=yields, is_async=is_async)
 
     @property
     def consumer_name(self) -> str:
@@ -68,6 +74,11 @@ class Actor:
         return isinstance(self.event, EventWithResponse)
 
     @property
+    def kind(self) -> Kind:
+        """Who streams."""
+        return self.event.kind if isinstance(self.event, EventWithResponse) else Kind.UNARY
+
+    @property
     def target(self) -> str:
         """The part of a reply subject that this actor may publish to."""
         return self.event.target if isinstance(self.event, EventWithResponse) else self.event.name
@@ -76,6 +87,18 @@ class Actor:
     def idempotent(self) -> bool:
         """Whether the event may run twice without harm."""
         return isinstance(self.event, EventWithResponse) and self.event.idempotent
+
+
+def _check_shape(name: str, handler: Handler, kind: Kind, *, yields: bool, is_async: bool) -> None:
+    if yields and not kind.server_streams:
+        raise ContractError(f'actor {name!r}: the handler{_place(handler)} yields, but its event has one response')
+    if kind is not Kind.UNARY and not (yields or is_async):
+        raise ContractError(f'actor {name!r}: the handler{_place(handler)} of a streaming call must be async')
+
+
+def _place(handler: Handler) -> str:
+    code = getattr(inspect.unwrap(handler), '__code__', None)
+    return f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
 
 
 def _takes_context(name: str, handler: Handler) -> bool:
@@ -90,10 +113,8 @@ def _takes_context(name: str, handler: Handler) -> bool:
     keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if (not positional and not takes_any) or len(required) > 2 or keyword_only:
-        code = getattr(inspect.unwrap(handler), '__code__', None)
-        place = f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
         raise ContractError(
-            f'actor {name!r}: the handler{place} must take the message, or the message and the context; '
+            f'actor {name!r}: the handler{_place(handler)} must take the message, or the message and the context; '
             f'it takes {inspect.signature(handler)}'
         )
     return len(required) == 2

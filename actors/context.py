@@ -15,7 +15,10 @@ from natsgate.events.status import Code, Status, StatusError
 class Context:
     """The call that a handler answers. Names are those of gRPC's own server context."""
 
-    __slots__ = ('_deadline', '_now', 'attempt', 'event', 'id', 'initial', 'metadata', 'trailing')
+    __slots__ = (
+        '_deadline', '_now', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata', 'on_initial',
+        'trailing',
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Context:
         attempt: int = 1,
         deadline: float | None = None,
         now: Callable[[], float] = lambda: 0.0,
+        compressed: bool = False,
     ) -> None:
         self.event = event
         """The declaration of what came."""
@@ -35,6 +39,10 @@ class Context:
         """What the caller sent: pairs of key and value."""
         self.attempt = attempt
         """Which run this is, counted from 1; more than 1 after a worker died with the event."""
+        self.compressed = compressed
+        """Whether the caller sent its (last) message compressed, where the gateway's edge can see that."""
+        self.compress = False
+        self.on_initial: Callable[[Metadata], None] | None = None
         self.initial: Metadata = ()
         self.trailing: Metadata = ()
         self._deadline = deadline
@@ -59,9 +67,19 @@ class Context:
         raise StatusError(Status.of(found, message, *details))
 
     def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Metadata for the caller ahead of the response. Raises MetadataError for what gRPC forbids."""
-        self.initial = checked(metadata)
+        """Metadata for the caller ahead of the response: sent at once in a streaming call, with the response otherwise.
+
+        Raises MetadataError for what gRPC forbids, and ValueError in a streaming call that has sent it already.
+        """
+        pairs = checked(metadata)
+        if self.on_initial is not None:
+            self.on_initial(pairs)
+        self.initial = pairs
 
     def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Metadata for the caller beside the status. Raises MetadataError for what gRPC forbids."""
         self.trailing = checked(metadata)
+
+    def set_compression(self, on: bool = True) -> None:
+        """Whether the messages from here on are to reach the caller compressed, if it takes that."""
+        self.compress = on

@@ -11,34 +11,49 @@ from typing import Any
 from natsgate.actors.actor import Actor
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
+from natsgate.actors.exchange import Exchange
+from natsgate.events.event import EventWithResponse
 from natsgate.events.wire import RequestHead, Response
 
 
 class Job:
     """What is known about one delivery, and its handler's run."""
 
-    __slots__ = ('ack', 'context', 'deadline', 'delivery', 'expired', 'head', 'released', 'started', 'task', 'timer')
+    __slots__ = (
+        'abandoned', 'ack', 'acknowledged', 'context', 'deadline', 'delivery', 'exchange', 'expired', 'head',
+        'released', 'started', 'task', 'timer',
+    )  # fmt: skip
 
     def __init__(
         self, ack: bytes, delivery: Delivery, head: RequestHead, deadline: float | None, context: Context
     ) -> None:
         self.ack = ack
         """Where acknowledgements go; a redelivery while the handler runs brings a new one."""
+        self.acknowledged = False
+        """The event is settled already: a streaming call that is committed, or one that was abandoned."""
         self.delivery = delivery
         self.head = head
         self.deadline = deadline
         self.context = context
+        self.exchange: Exchange | None = None
+        """The frames of a streaming call."""
         self.started = 0.0
         self.expired = False
         """The deadline passed while the handler ran."""
         self.released = False
         """The worker stops: the event is given back."""
+        self.abandoned = ''
+        """Why nobody waits for the result any more."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
         """The deadline is here: an async handler is cancelled; a thread cannot be, and is waited for."""
         self.expired = True
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the handler, if it has begun."""
         if self.task is not None:
             self.task.cancel()
 
@@ -53,8 +68,26 @@ async def handle(actor: Actor, message: Any, context: Context, pool: Executor | 
     return await result if inspect.isawaitable(result) else result
 
 
+async def converse(actor: Actor, message: Any, context: Context, exchange: Exchange) -> None:
+    """Run the handler of a streaming call: its messages come from the exchange, its responses go there."""
+    assert isinstance(actor.event, EventWithResponse)
+    first = exchange.messages() if actor.event.kind.client_streams else message
+    result = actor.handler(first, context) if actor.takes_context else actor.handler(first)
+    if inspect.isawaitable(result):
+        result = await result
+    if not actor.event.kind.server_streams:
+        await exchange.send(result)
+        return
+    try:
+        async for response in result:
+            await exchange.send(response)
+    finally:
+        if (close := getattr(result, 'aclose', None)) is not None:
+            await close()
+
+
 def answered(actor: Actor, result: Any, context: Context) -> Response:
     """The response that a handler's result is. Raises SerializerError when it is not what the event declares."""
     event: Any = actor.event
     payload = event.encode_response(result) if actor.answers else b''
-    return Response(payload=payload, initial=context.initial, trailing=context.trailing)
+    return Response(payload=payload, initial=context.initial, trailing=context.trailing, compressed=context.compress)

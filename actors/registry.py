@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from natsgate.actors import consumer
 from natsgate.actors.actor import Actor
+from natsgate.actors.beats import Beats
+from natsgate.actors.calls import Calls
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection
 from natsgate.events.registry import Server, connected
@@ -68,16 +70,23 @@ class ConnectedActors:
     def __init__(self, connection: Connection, actors: Sequence[Actor]) -> None:
         self.connection = connection
         self._actors = actors
+        self._options = StreamOptions()
         self._stopping = asyncio.Event()
         self.workers: tuple[Worker, ...] = ()
 
     async def register(self, *, options: StreamOptions | None = None) -> None:
         """Make the streams that are not there and the actors' consumers. Raises ContractError with the place."""
+        self._options = options or StreamOptions()
         events = [actor.event for actor in self._actors]
         services = [event for event in events if getattr(event, 'service', None)]
-        await declare(self.connection, events, options=options or StreamOptions(), update=False)
-        await declare(self.connection, services, options=options or StreamOptions())
+        await declare(self.connection, events, options=self._options, update=False)
+        await declare(self.connection, services, options=self._options)
         await asyncio.gather(*(consumer.declare(self.connection, actor) for actor in self._actors))
+
+    async def _declare_again(self, actor: Actor) -> None:
+        """What an operator has removed, or a server kept in memory alone."""
+        await declare(self.connection, [actor.event], options=self._options, update=False)
+        await consumer.declare(self.connection, actor)
 
     async def listen(self, *, burst: bool = False, drain_timeout: float = 25) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
@@ -85,10 +94,16 @@ class ConnectedActors:
         `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
         running handlers are cancelled too and their events given back at once.
         """
-        self.workers = tuple(Worker(self.connection, actor, burst=burst) for actor in self._actors)
+        calls = Calls(self.connection)
+        self.workers = tuple(
+            Worker(self.connection, actor, calls, declare=self._declare_again, burst=burst) for actor in self._actors
+        )
+        beats = Beats(self.connection, self.workers)
         try:
+            await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
+            await beats.open()
             if burst:
                 await asyncio.gather(*(worker.idle() for worker in self.workers))
             else:
@@ -97,7 +112,13 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(asyncio.gather(*(worker.drain(drain_timeout) for worker in self.workers)))
+            await asyncio.shield(self._drain(drain_timeout, beats, calls))
+
+    async def _drain(self, timeout: float, beats: Beats, calls: Calls) -> None:
+        beats.drain()
+        await asyncio.gather(*(worker.drain(timeout) for worker in self.workers))
+        beats.close()
+        calls.close()
 
     def stop(self) -> None:
         """Have listen() take nothing more and return."""

@@ -11,7 +11,7 @@ from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.events.failures import Failure, failed
 from natsgate.events.status import Code, StatusError
-from natsgate.events.wire import UNARY, RequestHead, Response
+from natsgate.events.wire import RequestHead, Response
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a plain event whose handler failed is given out again; the last repeats."""
@@ -40,11 +40,20 @@ class Release:
     """Seconds before it is given out again."""
 
 
-Verdict = Answer | Bury | Release
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Nobody waits for the response any more: the event is done without one."""
+
+    reason: str
 
 
-def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool) -> Bury | None:
+Verdict = Answer | Bury | Release | Abandon
+
+
+def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool, cancelled: bool = False) -> Verdict | None:
     """Why this event must not be run, or None if it may."""
+    if cancelled:
+        return Abandon('cancelled in the queue')
     if expired:
         late = failed(
             Failure.DEADLINE, 'the deadline passed in the queue; the handler was not run', attempts=attempt - 1
@@ -58,9 +67,9 @@ def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool) -> Bu
             attempts=attempt - 1,
         )
         return Bury(crashed, f'{attempt - 1} attempts without an end')
-    if head.kind != UNARY:
-        other = failed(Failure.UNKNOWN_METHOD, f'this actor answers unary calls, not {head.kind[:20]!r}')
-        return Bury(other, f'unknown kind of call {head.kind[:20]!r}')
+    if actor.answers and head.kind != actor.kind.value:
+        text = f'this actor answers {actor.kind.value} calls, not {head.kind[:20]!r}'
+        return Bury(failed(Failure.UNKNOWN_METHOD, text), f'another kind of call: {head.kind[:20]!r}')
     return None
 
 

@@ -1,7 +1,8 @@
-"""Worker: fetches one actor's events, runs its handler, responds, acknowledges.
+"""Worker: takes one actor's events, runs its handler, responds, acknowledges.
 
-It asks the server for exactly as many events as it has free slots. While a handler runs, the server is told that the
-event is at work; when the worker dies, that falls silent, and the event goes to another one.
+While a handler runs, the server is told that the event is at work; when the worker dies, that falls silent, and the
+event goes to another one. A streaming call is acknowledged when it is committed: from then on its frames say that it
+lives.
 """
 
 from __future__ import annotations
@@ -12,79 +13,83 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from natsgate.actors import consumer
 from natsgate.actors.actor import Actor
+from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
-from natsgate.actors.credit import Credit
-from natsgate.actors.job import Job, answered, handle
+from natsgate.actors.exchange import Exchange
+from natsgate.actors.job import Job, answered, converse, handle
 from natsgate.actors.outbox import Outbox
-from natsgate.actors.verdict import Answer, Bury, Release, Verdict, admit, judge, unreadable
+from natsgate.actors.puller import Declare, Puller
+from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import wire
-from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
+from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
+from natsgate.events.kind import Kind
 from natsgate.events.publishing import too_large
-from natsgate.events.status import ContractError, StatusError
+from natsgate.events.status import StatusError
 from natsgate.events.subjects import reply_pattern
 from natsgate.events.wire import Response
 
 log = logging.getLogger('natsgate.actors')
 
-_SILENCE = 2.5 * consumer.HEARTBEAT
-_REPAIR_AFTER = 0.5
 _ACK, _IN_PROGRESS = b'', b'+WPI'
 _NO_REPLY = re.compile(r'(?!)')
 _FOREVER = 60.0  # how long a response is worth sending again when its event has no deadline
+_COMES_BACK = 0.5  # seconds after which an event is given out again whose caller could not be reached
+
+CANCELLED_WITHIN = 5.0
+"""Seconds after which a handler that goes on although it was cancelled is reported, and its slot given to others."""
 
 
 class Worker:
     """The work on one actor in one process."""
 
-    def __init__(self, connection: Connection, actor: Actor, *, burst: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, actor: Actor, calls: Calls, *, declare: Declare, burst: bool = False
+    ) -> None:
+        """`declare` makes the actor's stream and consumer again, should they be lost."""
         self.actor = actor
         self.runs = 0
         """Handlers run since the start."""
+        self.jobs: dict[int, Job] = {}
+        """What runs, by its sequence on the stream."""
+        self.puller = Puller(connection, actor, self._on_event, declare=declare, burst=burst)
         self._connection = connection
-        self._burst = burst
-        self._credit = Credit(actor.max_jobs)
-        self._jobs: dict[int, Job] = {}
+        self._calls = calls
         self._outbox = Outbox(connection, f'{actor.name}.sent')
         self._pool = None if actor.is_async else ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
         self._reply_pattern = reply_pattern(actor.target) if actor.answers else _NO_REPLY
-        self._next_pull = f'$JS.API.CONSUMER.MSG.NEXT.{actor.event.stream_name}.{actor.consumer_name}'.encode()
-        self._generation = 0
-        self._sid = 0
-        self._heard = 0.0
         self._draining = False
-        self._idle = asyncio.Event()
-        self._repair: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     # Life
 
     async def open(self) -> None:
         """Begin to take events. The consumer must be there (consumer.declare)."""
-        self._loop = asyncio.get_running_loop()
         await self._outbox.open()
-        self._connection.on_connected.append(self._restart_pulling)
-        await self._subscribe()
+        await self.puller.open()
         self._tick()
+
+    @property
+    def free(self) -> int:
+        """How many more events could be begun now."""
+        return 0 if self._draining else max(0, self.actor.max_jobs - self.puller.credit.running)
 
     async def idle(self) -> None:
         """Wait until, in a burst, the queue is empty and no handler runs."""
-        await self._idle.wait()
+        await self.puller.empty.wait()
 
     async def drain(self, timeout: float) -> None:
         """Take nothing more, let what runs end within `timeout` seconds, give the rest back."""
         self._draining = True
-        self._connection.on_connected.remove(self._restart_pulling)
-        if self._repair is not None:
-            self._repair.cancel()
-        self._connection.unsubscribe(self._sid)
+        self.puller.stop()
         with suppress(Disconnected, TimeoutError):
             await self._connection.synced(timeout=2)  # what was on the way has arrived, and was given back
-        self._connection.forget(self._sid)
-        running = [job.task for job in self._jobs.values() if job.task is not None]
+        self.puller.forget()
+        running = [job.task for job in self.jobs.values() if job.task is not None]
         if running:
             await asyncio.wait(running, timeout=timeout)
         await self._release_running()
@@ -96,101 +101,38 @@ class Worker:
 
     async def _release_running(self) -> None:
         tasks = []
-        for job in list(self._jobs.values()):
+        for job in list(self.jobs.values()):
             log.warning('actor %s: %s is given back, its handler has not ended', self.actor.name, job.head.id)
             job.released = True
+            job.cancel()
             if job.task is not None:
-                job.task.cancel()
                 tasks.append(job.task)
         if tasks:
             await asyncio.wait(tasks, timeout=1)  # a handler may refuse to be cancelled: it is not waited for
 
-    # Fetching
+    # One event: whether it is run
 
-    async def _subscribe(self) -> None:
-        self._generation += 1
-        self._pull_inbox = f'{self._connection.inbox}.{self.actor.name}.pull.{self._generation}'
-        self._credit.promised = 0
-        self._heard = self._loop.time()
-        self._sid = await self._connection.subscribe(self._pull_inbox, self._on_msg)
-        self._pull()
-
-    def _pull(self) -> None:
-        count = self._credit.due()
-        if count and not self._draining:
-            body = consumer.pull_request(count, no_wait=self._burst)
-            try:
-                self._connection.write(
-                    b'PUB %b %b %d\r\n%b\r\n' % (self._next_pull, self._pull_inbox.encode(), len(body), body)
-                )
-            except Disconnected:
-                return  # asked again after the reconnect
-            self._credit.asked(count)
-
-    def _restart_pulling(self) -> None:
-        """What was asked of the old connection, or under the old inbox, is lost: ask again under a new one."""
-        if self._repair is None or self._repair.done():
-            self._connection.unsubscribe(self._sid)
-            self._connection.forget(self._sid)
-            self._repair = asyncio.create_task(self._subscribe(), name=f'actors/{self.actor.name}/pull')
-
-    def _on_status(self, block: bytes | None) -> None:
-        self._heard = self._loop.time()
-        match consumer.read_status(block):
-            case consumer.Ended(missing, empty):
-                self._credit.returned(missing if not self._burst else self._credit.promised)
-                if self._burst and empty:
-                    self._finish_burst()
-                else:
-                    self._pull()
-            case consumer.Broken(reason, gone) if not self._draining:
-                if self._repair is None or self._repair.done():
-                    log.warning('actor %s: fetching failed (%s), trying again', self.actor.name, reason)
-                    self._repair = asyncio.create_task(self._mend(gone), name=f'actors/{self.actor.name}/repair')
-
-    async def _mend(self, gone: bool) -> None:
-        self._connection.unsubscribe(self._sid)
-        self._connection.forget(self._sid)
-        await asyncio.sleep(_REPAIR_AFTER)
-        if gone:
-            try:
-                await consumer.declare(self._connection, self.actor)
-            except (ApiError, ContractError, Disconnected, NoResponders, TimeoutError) as error:
-                log.warning('actor %s: its consumer cannot be made again yet: %s', self.actor.name, error)
-        await self._subscribe()
-
-    def _finish_burst(self) -> None:
-        if not self._jobs:
-            self._idle.set()
-
-    # One event
-
-    def _on_msg(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
-        delivery = consumer.read_delivery(reply)
-        if delivery is None:
-            self._on_status(header)
-            return
-        self._heard = self._loop.time()
+    def _on_event(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
         if self._draining:
             self._write_ack(reply, _nak(0))
-            return
-        self._credit.delivered()
-        if not self._known(reply, delivery):
+            self.puller.credit.finished()
+        elif not self._known(reply, delivery):
             self._take(reply, delivery, header, payload)
-        self._pull()
 
     def _known(self, reply: bytes, delivery: Delivery) -> bool:
         """A redelivery of what runs here, or was answered here, is not run again."""
         if delivery.attempt == 1:
             return False
-        job = self._jobs.get(delivery.sequence)
+        job = self.jobs.get(delivery.sequence)
         if job is not None:
             job.ack = reply
+            if job.acknowledged:
+                self._write_ack(reply, _ACK)
         elif self._outbox.send_again(delivery.sequence):
             self._write_ack(reply, _ACK)
         else:
             return False
-        self._credit.finished()
+        self.puller.credit.finished()
         return True
 
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
@@ -213,9 +155,12 @@ class Worker:
             attempt=delivery.attempt,
             deadline=job.deadline,
             now=clock.now,
+            compressed=head.compressed,
         )
-        refusal = admit(actor, head, attempt=delivery.attempt, expired=self._is_late(job))
-        if refusal is None:
+        cancelled = self._calls.was_cancelled(head.reply)
+        refusal = admit(actor, head, attempt=delivery.attempt, expired=self._is_late(job), cancelled=cancelled)
+        message = None
+        if refusal is None and not actor.kind.client_streams:
             try:
                 message = actor.event.decode(payload)
             except Exception as error:  # a serializer of the user's own may raise anything
@@ -225,36 +170,56 @@ class Worker:
         else:
             self._start(job, message)
 
-    def _refuse(self, job: Job, verdict: Bury) -> None:
-        log.warning('actor %s: %s is not run: %s', self.actor.name, job.head.id or job.delivery, verdict.reason)
+    def _refuse(self, job: Job, verdict: Verdict) -> None:
+        if isinstance(verdict, Bury):
+            log.warning('actor %s: %s is not run: %s', self.actor.name, job.head.id or job.delivery, verdict.reason)
         self._settle(job, verdict)
-        self._credit.finished()
+        self.puller.credit.finished()
+
+    # One event: running it
 
     def _start(self, job: Job, message: object) -> None:
         job.started = self._loop.time()
-        self._jobs[job.delivery.sequence] = job
+        self.jobs[job.delivery.sequence] = job
         if job.deadline is not None and self._pool is None:
             job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), job.expire)
-        self.runs += 1
+        if job.head.reply:
+            self._calls.begin(job, self.abandon)
+        if self.actor.kind is not Kind.UNARY:
+            self._open_exchange(job)
         job.task = self._loop.create_task(self._run(job, message))
+
+    def _open_exchange(self, job: Job) -> None:
+        event = self.actor.event
+        assert isinstance(event, EventWithResponse)
+        job.exchange = Exchange(
+            self._connection, self._calls, event, job.head, job.context,
+            on_commit=lambda: self._acknowledge(job), on_over=lambda reason: self._on_over(job, reason),
+        )  # fmt: skip
+        job.exchange.open()
 
     async def _run(self, job: Job, message: object) -> None:
         try:
             verdict = await self._verdict(job, message)
             self._settle(job, verdict)
         finally:
-            if job.timer is not None:
-                job.timer.cancel()
-            self._jobs.pop(job.delivery.sequence, None)
-            self._credit.finished()
-            self._pull()
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        if job.timer is not None:
+            job.timer.cancel()
+        if self.jobs.pop(job.delivery.sequence, None) is not None:
+            self._calls.finish(job)
+            self.puller.finished()
 
     async def _verdict(self, job: Job, message: object) -> Verdict:
         try:
-            result = await handle(self.actor, message, job.context, self._pool)
+            response = await self._response(job, message)
         except BaseException as error:
             if job.released:
                 return Release()
+            if job.abandoned:
+                return Abandon(job.abandoned)
             if isinstance(error, KeyboardInterrupt):
                 raise
             expired = job.expired or self._is_late(job)
@@ -263,12 +228,24 @@ class Worker:
             return verdict
         if self._is_late(job):
             return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran'))
+        return Answer(response)
+
+    async def _response(self, job: Job, message: object) -> Response:
+        exchange = job.exchange
+        if exchange is not None:
+            if job.delivery.attempt > 1:  # the first attempt may have been committed and have died after that
+                await exchange.chosen()
+            self.runs += 1
+            await converse(self.actor, message, job.context, exchange)
+            return Response(trailing=job.context.trailing)
+        self.runs += 1
+        result = await handle(self.actor, message, job.context, self._pool)
         try:
-            return Answer(answered(self.actor, result, job.context))
+            return answered(self.actor, result, job.context)
         except Exception as error:
             log.error('actor %s: what the handler returned cannot be sent: %s', self.actor.name, error)
             text = 'the handler returned something else than the event declares; its log says what'
-            return Answer(failed(Failure.RESPONSE_UNREADABLE, text))
+            return failed(Failure.RESPONSE_UNREADABLE, text)
 
     def _is_late(self, job: Job) -> bool:
         return job.deadline is not None and job.deadline <= self._connection.clock.now()
@@ -278,6 +255,35 @@ class Worker:
         if not expected and not job.expired:
             log.error('actor %s: handler failed on %s', self.actor.name, job.head.id, exc_info=error)
 
+    # Nobody waits any more
+
+    def abandon(self, job: Job, reason: str) -> None:
+        """Cancel the job's handler and be done with its event; a handler that goes on all the same is reported."""
+        if job.abandoned:
+            return
+        job.abandoned = reason
+        self._settle(job, Abandon(reason))
+        job.cancel()
+        self._loop.call_later(CANCELLED_WITHIN, self._report, job)
+
+    def _on_over(self, job: Job, reason: str) -> None:
+        """The caller of a streaming call is gone; if the call is not committed, another attempt may find it."""
+        assert job.exchange is not None
+        if job.exchange.gone or job.acknowledged:
+            self.abandon(job, reason)
+        else:
+            self._write_ack(job.ack, _nak(_COMES_BACK))
+            job.acknowledged = True
+            self.abandon(job, reason)
+
+    def _report(self, job: Job) -> None:
+        if job.task is not None and not job.task.done():
+            log.warning(
+                'actor %s: %s was cancelled %g s ago (%s), but its handler goes on; its slot is given to others',
+                self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned,
+            )  # fmt: skip
+            self._end(job)
+
     # Settling
 
     def _settle(self, job: Job, verdict: Verdict) -> None:
@@ -285,15 +291,22 @@ class Worker:
         match verdict:
             case Answer(response):
                 self._respond(job, response)
-                self._write_ack(job.ack, _ACK)
+                self._acknowledge(job)
             case Bury(response, reason):
                 self._respond(job, response)
-                self._write_ack(job.ack, b'+TERM ' + reason.encode('ascii', 'replace')[:200].translate(_ONE_LINE))
+                self._terminate(job, reason)
+            case Abandon(reason):
+                if job.exchange is not None:
+                    job.exchange.close()
+                self._terminate(job, reason)
             case Release(delay):
-                self._write_ack(job.ack, _nak(delay))
+                self._release(job, delay)
 
     def _respond(self, job: Job, response: Response) -> None:
         if not job.head.reply or not self.actor.answers:
+            return
+        if job.exchange is not None:
+            job.exchange.end(response)
             return
         head = wire.encode_response(response)
         oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
@@ -305,9 +318,27 @@ class Worker:
             sequence=job.delivery.sequence, deadline=self._loop.time() + remaining,
         )  # fmt: skip
 
+    def _release(self, job: Job, delay: float) -> None:
+        if job.exchange is not None and job.acknowledged:
+            job.exchange.end(failed(Failure.STREAM_BROKEN, 'the call broke off: its worker stops'))
+            return
+        if job.exchange is not None:
+            job.exchange.close()
+        self._write_ack(job.ack, _nak(delay))
+
+    def _acknowledge(self, job: Job) -> None:
+        if not job.acknowledged:
+            job.acknowledged = True
+            self._write_ack(job.ack, _ACK)
+
+    def _terminate(self, job: Job, reason: str) -> None:
+        if not job.acknowledged:
+            job.acknowledged = True
+            self._write_ack(job.ack, b'+TERM ' + reason.encode('ascii', 'replace')[:200].translate(_ONE_LINE))
+
     def _write_ack(self, ack: bytes, body: bytes) -> None:
-        with suppress(Disconnected):  # the event comes again then, and is known
-            self._connection.write(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
+        # When it is lost, the event comes again, and is known.
+        self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
 
     # Time
 
@@ -316,13 +347,10 @@ class Worker:
         every = self.actor.ack_wait / 4
         self._ticker = self._loop.call_later(every, self._tick)
         now = self._loop.time()
-        for job in self._jobs.values():
-            if now - job.started >= every / 2:
+        for job in self.jobs.values():
+            if now - job.started >= every / 2 and not job.acknowledged:
                 self._write_ack(job.ack, _IN_PROGRESS)
-        if self._credit.promised and now - self._heard > _SILENCE and self._connection.connected and not self._draining:
-            log.warning('actor %s: nothing heard for %.0f s, asking again', self.actor.name, now - self._heard)
-            self._heard = now
-            self._restart_pulling()
+        self.puller.look()
 
 
 _ONE_LINE = bytes.maketrans(b'\r\n', b'  ')

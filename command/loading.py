@@ -16,7 +16,7 @@ from natsgate.events.status import ContractError
 from natsgate.gateway.protos import Descriptors, generate, load
 from natsgate.gateway.routes import Override, Route
 
-_KEYS = {'methods': {'event', 'timeout'}, 'services': {'timeout'}}
+_KEYS = {'methods': {'event', 'timeout', 'grace'}, 'services': {'timeout', 'grace'}}
 
 
 def descriptors_of(settings: ProtoSettings) -> Descriptors:
@@ -43,11 +43,13 @@ def overrides_of(file: Mapping[str, Any], place: Path) -> dict[str, Override]:
 
 
 def _override(keys: Mapping[str, Any], where: str) -> Override:
-    try:
-        timeout = duration(str(keys['timeout'])) if 'timeout' in keys else None
-    except ValueError as error:
-        raise ContractError(f'{where}: timeout: {keys["timeout"]!r} is not {error}') from None
-    return Override(event=keys.get('event'), timeout=timeout)
+    times = {}
+    for name in ('timeout', 'grace'):
+        try:
+            times[name] = duration(str(keys[name])) if name in keys else None
+        except ValueError as error:
+            raise ContractError(f'{where}: {name}: {keys[name]!r} is not {error}') from None
+    return Override(event=keys.get('event'), **times)
 
 
 def import_actors(names: Iterable[str], settings: ProtoSettings) -> Actors:
@@ -103,15 +105,18 @@ def _told(error: Exception) -> str:
 
 
 def check_answers(routes: Mapping[str, Route], actors: Actors) -> list[str]:
-    """Unary routes that none of the actors takes. Raises ContractError where one listens that ought to answer."""
+    """Routes that none of the actors takes. Raises ContractError where one listens that ought to answer."""
     by_subject = {actor.event.subject_name: actor for actor in actors}
     for route in routes.values():
         actor = by_subject.get(route.subject)
+        if actor is not None and actor.answers and actor.kind is not route.kind:
+            raise ContractError(
+                f'actor {actor.name!r} answers {actor.kind.value} calls, '
+                f'but {route.method[1:]} makes {route.kind.value} calls'
+            )
         if actor is not None and not actor.answers:
             raise ContractError(
                 f'actor {actor.name!r} listens to the plain event {route.subject!r}, but {route.method[1:]} wants a '
                 f'response: bind it to the event .with_response(...)'
             )
-    return [
-        route.method[1:] for route in routes.values() if route.kind.value == 'unary' and route.subject not in by_subject
-    ]
+    return [route.method[1:] for route in routes.values() if route.subject not in by_subject]

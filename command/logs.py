@@ -10,13 +10,18 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; `process` is the number of one of several."""
+
+    def __init__(self, process: int = 0) -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             'ts': datetime.fromtimestamp(record.created, UTC).isoformat(timespec='milliseconds'),
             'level': record.levelname.lower(),
             'logger': record.name,
+            **({'process': self._process} if self._process else {}),
             'msg': record.getMessage(),
         }
         if record.exc_info:
@@ -24,13 +29,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up(level: str, form: str) -> None:
-    """Send all logs to stderr; `form` is text, json, or auto: text on a terminal."""
+def set_up(level: str, form: str, process: int = 0) -> None:
+    """Send all logs to stderr; `form` is text, json, or auto: text on a terminal. `process`: one of several."""
     handler = logging.StreamHandler(sys.stderr)
     if form == 'json' or (form == 'auto' and not sys.stderr.isatty()):
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(process))
     else:
-        handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)-7s %(message)s', '%H:%M:%S'))
+        mark = f'[{process}] ' if process else ''
+        handler.setFormatter(logging.Formatter(f'%(asctime)s %(levelname)-7s {mark}%(message)s', '%H:%M:%S'))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger('grpc').setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.WARNING)

@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 from natsgate.command import logs, options
 from natsgate.command.call import CallFailed, call
 from natsgate.command.check import check
+from natsgate.command.child import Child, as_told
 from natsgate.command.demo.run import demo
+from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
 from natsgate.command.loading import overrides_of
 from natsgate.command.nats import NatsAway
+from natsgate.command.parent import command_of, parent
 from natsgate.command.serve import serve
 from natsgate.command.settings import Parser, add_flags, check_environment, read_file, resolve, specs, variable
 from natsgate.command.work import work
@@ -24,8 +27,8 @@ from natsgate.events.status import ContractError
 
 T = TypeVar('T')
 
-FAILED, USAGE, CONFIG = 1, 2, 78
-"""Exit codes: 78 is EX_CONFIG of sysexits.h."""
+FAILED, USAGE, CONFIG, INTERRUPTED = 1, 2, 78, 130
+"""Exit codes: 78 is EX_CONFIG of sysexits.h. `healthcheck` has those of grpc_health_probe."""
 
 DEFAULT_FILE = Path('natsgate.toml')
 
@@ -34,28 +37,29 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'work': (options.WorkSettings, 'run actors'),
     'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
     'call': (options.CallSettings, 'make one call: JSON in, JSON out'),
+    'healthcheck': (options.HealthcheckSettings, 'ask a gateway whether it serves; for containers'),
     'demo': (options.DemoSettings, 'see it all work on this machine'),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    flags = vars(parser().parse_args(arguments))
+    parsed, unknown = parser().parse_known_args(arguments)
+    flags = vars(parsed)
+    if unknown:
+        flags['parser'].error(f'unrecognized arguments: {" ".join(unknown)}')
     debug = bool(flags.get('debug')) or os.environ.get(variable('debug'), '') not in ('', '0', 'false')
     try:
-        _run(flags)
-    except ContractError as error:
-        return _told(error, CONFIG, debug)
+        return _run(flags, arguments)
     except CallFailed as error:
         print(error, file=sys.stdout if flags.get('output') == 'json' else sys.stderr)
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return 0  # asked to stop before it had begun
-    except (NatsAway, OSError) as error:
-        return _told(error, FAILED, debug)
+        return INTERRUPTED if flags['command'] in ('call', 'healthcheck') else 0  # asked to stop before it had begun
     except Exception as error:
-        return _told(error, FAILED, debug, f'{type(error).__name__}: ')
-    return 0
+        if debug:
+            raise
+        return _told(error, flags['command'])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             '--config', type=Path, metavar='FILE', help='settings in TOML (default: natsgate.toml, if there is one)'
         )
+        command.set_defaults(parser=command)
+        if name == 'healthcheck':
+            command.code = INVALID
+            command.add_argument(
+                'address', metavar='HOST:PORT', nargs='?', help='the gateway (default: where it listens)'
+            )
         if name == 'call':
             command.add_argument('address', metavar='HOST:PORT')
             command.add_argument('method', metavar='PKG.SERVICE/METHOD')
@@ -81,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _run(flags: dict[str, Any]) -> None:
+def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
     name = flags['command']
     kind = COMMANDS[name][0]
     known = sorted({field for each in options.ALL for field in specs(each)})
@@ -91,9 +101,13 @@ def _run(flags: dict[str, Any]) -> None:
     place = place or DEFAULT_FILE
     file = read_file(place, known) if given or place.exists() else {}
     settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
-    logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format)
+    child = Child.from_environment(os.environ)
+    settings = as_told(settings, child)
+    logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format, child.number if child else 0)
     overrides = overrides_of(file, place)
     match name:
+        case 'serve' | 'work' if settings.workers > 1:
+            return _loop(parent(settings, command_of(arguments)))
         case 'serve':
             _loop(serve(settings, overrides))
         case 'work':
@@ -102,8 +116,12 @@ def _run(flags: dict[str, Any]) -> None:
             print(check(settings, overrides))
         case 'call':
             print(_loop(call(settings, flags['address'], flags['method'], flags['data'])))
+        case 'healthcheck':
+            where = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen
+            print(_loop(healthcheck(settings, flags['address'] or address_to_ask(where))))
         case 'demo':
             _loop(demo(settings))
+    return 0
 
 
 def _loop(running: Coroutine[Any, Any, T]) -> T:
@@ -114,11 +132,15 @@ def _loop(running: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(running)
 
 
-def _told(error: BaseException, code: int, debug: bool, prefix: str = '') -> int:
-    if debug:
-        raise error
-    print(f'natsgate: {prefix}{" ".join(str(error).split())}', file=sys.stderr)
-    return code
+def _told(error: Exception, command: str) -> int:
+    expected = isinstance(error, ContractError | Unhealthy | NatsAway | OSError)
+    text = ' '.join(str(error).split())
+    print('natsgate:', text if expected else f'{type(error).__name__}: {text}', file=sys.stderr)
+    if isinstance(error, Unhealthy):
+        return error.code
+    if isinstance(error, ContractError):
+        return INVALID if command == 'healthcheck' else CONFIG
+    return FAILED
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from natsgate.command.child import Child
 from natsgate.command.settings import boolean, count, duration, one_of, path, setting, size
 
 LEVELS = ('debug', 'info', 'warning', 'error')
@@ -61,17 +62,48 @@ class ProtoSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings(NatsSettings, ProtoSettings, LogSettings):
-    """`natsgate serve`."""
+class ProcessSettings:
+    """How many processes there are."""
+
+    workers: int = setting(1, 'how many processes to run, each with all of the other settings', parse=count)
+    child: Child | None = None  # no setting: what the parent of several processes tells each
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """Where the gateway is."""
 
     listen: tuple[str, ...] = setting(
         ('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', metavar='HOST:PORT', many=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings(ListenSettings, ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
+    """`natsgate serve`."""
+
     timeout: float = setting(60.0, 'the longest that a call may take', parse=duration)
     max_message_size: int = setting(4 << 20, 'the largest request', parse=size)
     max_metadata_size: int = setting(16 << 10, "the most of a call's metadata", parse=size)
     max_in_flight: int = setting(10_000, 'how many calls at a time', parse=count)
+    stream_idle_timeout: float | None = setting(
+        None, 'the longest that a streaming call may be without a message (default: no limit)', parse=duration
+    )
+    reflection: bool = setting(True, 'let clients ask for the protos', parse=boolean)
+    max_connections: int = setting(10_000, 'how many connections at a time', parse=count)
+    max_concurrent_streams: int = setting(1000, 'how many calls at a time on one connection', parse=count)
+    max_connection_age: float = setting(
+        1800.0, 'when a connection is asked to end, so that clients spread anew; 0: never', parse=duration
+    )
+    max_connection_age_grace: float = setting(90.0, 'how long its calls may still take then', parse=duration)
+    max_connection_idle: float = setting(0.0, 'when a connection without calls is ended; 0: never', parse=duration)
+    keepalive_time: float = setting(120.0, 'when a silent client is asked whether it is there', parse=duration)
+    keepalive_timeout: float = setting(20.0, 'how long it may take to answer', parse=duration)
+    keepalive_min_interval: float = setting(10.0, "the least time between a client's pings", parse=duration)
     validate: bool = setting(False, 'decode each request before it is published', parse=boolean)
+    drain_delay: float = setting(
+        5.0, 'how long to go on serving after SIGTERM, told NOT_SERVING to all who ask', parse=duration
+    )
     publish_patience: float = setting(10.0, 'how long to repeat a publish that is not acknowledged', parse=duration)
     drain_timeout: float = setting(
         25.0, 'how long running calls may take to end when the gateway stops', parse=duration
@@ -84,7 +116,7 @@ class ServeSettings(NatsSettings, ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkSettings(NatsSettings, ProtoSettings, LogSettings):
+class WorkSettings(ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
     """`natsgate work`."""
 
     actors: tuple[str, ...] = setting(
@@ -121,10 +153,25 @@ class CallSettings(ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthcheckSettings(LogSettings):
+    """`natsgate healthcheck`."""
+
+    service: str = setting('', 'the service to ask about (default: the whole gateway)', metavar='PKG.SERVICE')
+    connect_timeout: float = setting(1.0, 'how long to wait for the connection', parse=duration)
+    rpc_timeout: float = setting(1.0, 'how long to wait for the answer', parse=duration)
+    tls_ca: Path | None = setting(
+        None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
+    )
+    tls_server_name: str | None = setting(None, "the name in the server's certificate", metavar='NAME')
+    tls_client_cert: Path | None = setting(None, 'show the server this certificate', parse=path, metavar='FILE')
+    tls_client_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings(LogSettings):
     """`natsgate demo`."""
 
     keep: bool = setting(False, 'go on serving until Ctrl-C', parse=boolean)
 
 
-ALL = (ServeSettings, WorkSettings, CheckSettings, CallSettings, DemoSettings)
+ALL = (ServeSettings, WorkSettings, CheckSettings, CallSettings, HealthcheckSettings, DemoSettings)

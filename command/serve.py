@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Mapping
+from dataclasses import fields
 
 import grpc
 
 from natsgate.command.loading import descriptors_of
 from natsgate.command.nats import connecting
 from natsgate.command.options import ServeSettings
-from natsgate.command.signals import Stop
+from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
 from natsgate.events.connection import Connection
 from natsgate.events.status import ContractError
 from natsgate.gateway.options import GatewayOptions
-from natsgate.gateway.routes import Override, Route, routes
+from natsgate.gateway.routes import Override, routes
 from natsgate.gateway.server import serving
 
 log = logging.getLogger('natsgate.command')
@@ -24,34 +26,34 @@ _HEADERS = 16 * 1024
 
 async def serve(settings: ServeSettings, overrides: Mapping[str, Override]) -> None:
     """Serve until a signal says stop. Raises ContractError, NatsAway, OSError."""
-    stop = Stop()
+    stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
     descriptors = descriptors_of(settings)
     table = routes(descriptors, overrides)
     credentials = credentials_of(settings)
     options = GatewayOptions(
-        timeout=settings.timeout,
-        max_in_flight=settings.max_in_flight,
-        max_message_size=settings.max_message_size,
-        max_metadata_size=settings.max_metadata_size,
-        validate=settings.validate,
+        reuse_port=settings.child is not None,
+        **{field.name: getattr(settings, field.name) for field in fields(GatewayOptions) if field.name != 'reuse_port'},
     )
     async with connecting(settings) as connection:
         _tell_of_limits(connection, settings)
         async with serving(
             connection,
+            descriptors,
             table,
             listen=settings.listen,
             options=options,
-            message_class=descriptors.message_class,
             credentials=credentials,
             patience=settings.publish_patience,
             drain_timeout=settings.drain_timeout,
         ) as running:
-            _tell_of_routes(table)
             log.info(
                 'serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses)
             )
+            if settings.child:
+                settings.child.tell_ready()
             await stop.serving()
+            if stop.number == signal.SIGTERM:  # who sends it has clients elsewhere; Ctrl-C is pressed by a person
+                await running.drain(settings.drain_delay)
     log.info('stopped')
 
 
@@ -77,9 +79,3 @@ def _tell_of_limits(connection: Connection, settings: ServeSettings) -> None:
             'NATS takes messages up to %d bytes (max_payload), gRPC here up to %d: larger ones get RESOURCE_EXHAUSTED',
             connection.max_payload, settings.max_message_size,
         )  # fmt: skip
-
-
-def _tell_of_routes(table: Mapping[str, Route]) -> None:
-    for route in table.values():
-        if route.kind.value != 'unary':
-            log.warning('%s streams: this version serves unary calls, it answers UNIMPLEMENTED', route.method[1:])

@@ -113,8 +113,11 @@ def one_of(*choices: str) -> Callable[[str], str]:
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line."""
 
+    code = 2
+    """The exit code of an error."""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f'{self.prog}: {message}; try {self.prog} --help\n')
+        self.exit(self.code, f'{self.prog}: {message}; try {self.prog} --help\n')
 
 
 def kebab(name: str) -> str:

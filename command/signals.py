@@ -6,15 +6,29 @@ import asyncio
 import logging
 import os
 import signal
-from types import FrameType
+from collections.abc import Callable
 
 log = logging.getLogger('natsgate.command')
+
+
+def stop_at_once(number: int) -> None:
+    """End without further ado."""
+    log.warning('stopping at once')
+    os._exit(128 + number)
+
+
+def leave_it_to_the_parent(number: int) -> None:
+    """Go on stopping. A service manager signals all processes, and the parent passes the signal on: it comes twice."""
 
 
 class Stop:
     """Set by SIGTERM and SIGINT. Before serving() the signal cancels what runs; after it, it is waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: Callable[[int], None] = stop_at_once) -> None:
+        """`again` is called with each signal but the first."""
+        self._again = again
+        self.number = 0
+        """The signal that came first."""
         self._asked = asyncio.Event()
         self._task = asyncio.current_task()
         self._serving = False
@@ -32,10 +46,11 @@ class Stop:
         """Whether a signal came."""
         return self._asked.is_set()
 
-    def _on_signal(self, number: int, frame: FrameType | None = None) -> None:
+    def _on_signal(self, number: int) -> None:
         if self._asked.is_set():
-            log.warning('stopping at once')
-            os._exit(128 + number)
+            self._again(number)
+            return
+        self.number = number
         self._asked.set()
         if self._serving:
             log.info('stopping: what runs may end; once more to stop at once')

@@ -10,7 +10,7 @@ from natsgate.actors import ConnectedActors
 from natsgate.command.loading import check_answers, descriptors_of, import_actors
 from natsgate.command.nats import connecting
 from natsgate.command.options import WorkSettings
-from natsgate.command.signals import Stop
+from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
 from natsgate.events.sampling import keep_sampled
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions
@@ -21,7 +21,7 @@ log = logging.getLogger('natsgate.command')
 
 async def work(settings: WorkSettings, overrides: Mapping[str, Override]) -> None:
     """Work until a signal says stop. Raises ContractError, NatsAway."""
-    stop = Stop()
+    stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
     actors = import_actors(settings.actors, settings)
     if settings.proto or settings.proto_package:
         check_answers(routes(descriptors_of(settings), overrides), actors)
@@ -36,6 +36,8 @@ async def work(settings: WorkSettings, overrides: Mapping[str, Override]) -> Non
         listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
         log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
+        if settings.child:
+            settings.child.tell_ready()
         try:
             await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -245,6 +245,14 @@ class Connection:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
+    def offer(self, frame: bytes) -> bool:
+        """Send a frame if there is a connection. False: it is lost; the caller knows another way."""
+        try:
+            self.write(frame)
+        except Disconnected:
+            return False
+        return True
+
     def _flush(self) -> None:
         self._flushing = False
         if self._out and self._client._transport is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from natsgate.events import subjects
+from natsgate.events.kind import Kind
 from natsgate.events.serializers import Serializer, serializer_for
 from natsgate.events.status import ContractError
 
@@ -78,8 +79,13 @@ class Event(Generic[T]):
         assert self.serializer is not None
         return self.serializer.decode(data)
 
-    def with_response(self, schema: type[R], serializer: Serializer[R] | None = None) -> EventWithResponse[T, R]:
-        """The same event, for actors that answer it and callers that wait for the answer."""
+    def with_response(
+        self, schema: type[R], serializer: Serializer[R] | None = None, *, kind: Kind = Kind.UNARY
+    ) -> EventWithResponse[T, R]:
+        """The same event, for actors that answer it and callers that wait for the answer.
+
+        `kind` says who sends more than one message; such an event is asked with stream().
+        """
         return EventWithResponse(
             subject_name=self.subject_name,
             stream_name=self.stream_name,
@@ -90,6 +96,7 @@ class Event(Generic[T]):
             response_serializer=serializer or serializer_for(schema),
             description=self.description,
             limits=self.limits,
+            kind=kind,
         )
 
 
@@ -117,6 +124,8 @@ class EventWithResponse(Generic[T, R]):
     """What the stream holds."""
     service: str | None = None
     """The gRPC service that the event is a method of: it shares the service's work-queue stream."""
+    kind: Kind = Kind.UNARY
+    """Who streams."""
     idempotent: bool = False
     """Running it twice does no harm: what may have run is then reported as UNAVAILABLE, which invites a retry."""
 

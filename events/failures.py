@@ -50,8 +50,11 @@ class Failure(Enum):
     NO_WORKER = auto()
     PUBLISH_UNCERTAIN = auto()
     PUBLISH_REFUSED = auto()
+    UNSERVED_METHOD = auto()
+    STREAM_BROKEN = auto()
     DUPLICATE = auto()
     DEADLINE = auto()
+    CANCELLED = auto()
     HANDLER_FAILED = auto()
     RESPONSE_UNREADABLE = auto()
     WORKER_CRASHED = auto()
@@ -72,8 +75,11 @@ TABLE = {
     Failure.NO_WORKER: Row(Code.UNAVAILABLE, retry_after=1),
     Failure.PUBLISH_UNCERTAIN: Row(Code.UNKNOWN, idempotent=Code.UNAVAILABLE, never_retry=True),
     Failure.PUBLISH_REFUSED: Row(Code.INTERNAL),
+    Failure.UNSERVED_METHOD: Row(Code.UNIMPLEMENTED),
+    Failure.STREAM_BROKEN: Row(Code.UNAVAILABLE, idempotent=Code.UNAVAILABLE, never_retry=True),
     Failure.DUPLICATE: Row(Code.ALREADY_EXISTS),  # only producers that choose their own ids see it, never gRPC clients
     Failure.DEADLINE: Row(Code.DEADLINE_EXCEEDED),
+    Failure.CANCELLED: Row(Code.CANCELLED),
     Failure.HANDLER_FAILED: Row(Code.UNKNOWN),
     Failure.RESPONSE_UNREADABLE: Row(Code.INTERNAL),
     Failure.WORKER_CRASHED: Row(Code.INTERNAL, idempotent=Code.UNAVAILABLE, never_retry=True),
@@ -90,7 +96,7 @@ def failed(what: Failure, message: str, *, idempotent: bool = False, **facts: ob
         reason=what.name, domain=DOMAIN, metadata={key: str(value) for key, value in facts.items()}
     )
     trailing: Metadata = ()
-    if row.never_retry and code is not Code.UNAVAILABLE:
+    if row.never_retry and not (idempotent and row.idempotent is not None):
         trailing = ((_PUSHBACK, '-1'),)
     if row.retry_after is None:
         return Response(status=Status.of(code, message, info).fitted(), trailing=trailing)

@@ -6,7 +6,8 @@ import asyncio
 
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.failures import Failure, failed
-from natsgate.events.requester import Destination, Requester
+from natsgate.events.pending import Destination
+from natsgate.events.requester import Requester
 
 ANSWERS = 'natsgate.answers'
 """The consumer metadata by which an actor says whether it answers: `yes` or `no`."""
@@ -21,7 +22,7 @@ class InterestWatch:
         self._connection = connection
         self._requester = requester
         self._checks: dict[str, asyncio.Task[None]] = {}
-        requester.on_interest = self._on_request
+        requester.publisher.on_interest = self._on_request
 
     def _on_request(self, destination: Destination) -> None:
         if destination.stream not in self._checks:

@@ -19,3 +19,13 @@ class Kind(Enum):
         if client_streaming:
             return cls.BIDI if server_streaming else cls.CLIENT_STREAMING
         return cls.SERVER_STREAMING if server_streaming else cls.UNARY
+
+    @property
+    def client_streams(self) -> bool:
+        """Whether the caller sends any number of messages."""
+        return self in (Kind.CLIENT_STREAMING, Kind.BIDI)
+
+    @property
+    def server_streams(self) -> bool:
+        """Whether any number of messages comes back."""
+        return self in (Kind.SERVER_STREAMING, Kind.BIDI)

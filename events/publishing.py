@@ -79,6 +79,15 @@ def _read_error(number: int, text: str, stream: str) -> Ack:
     return Refused(failed(Failure.PUBLISH_REFUSED, f'the stream refused the call: {text}', **facts))
 
 
+def sequence_of(payload: bytes) -> int | None:
+    """Where in its stream an acknowledged message is; None when the acknowledgement does not say."""
+    try:
+        sequence = json.loads(payload)['seq']
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return sequence if isinstance(sequence, int) else None
+
+
 def retry_delay(attempt: int) -> float:
     """Seconds to wait after the `attempt`-th try, counted from 1, before jitter."""
     return RETRY_DELAYS[min(attempt, len(RETRY_DELAYS)) - 1]

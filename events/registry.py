@@ -15,9 +15,13 @@ from natsgate.events.connection import Connection, ConnectOptions, Disconnected,
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
+from natsgate.events.kind import Kind
 from natsgate.events.metadata import Metadata, MetadataError
+from natsgate.events.pending import Destination
+from natsgate.events.presence import PresenceWatch
 from natsgate.events.publishing import Again, Refused, read_ack, too_large
-from natsgate.events.requester import Destination, Requester
+from natsgate.events.requester import Requester
+from natsgate.events.responses import Responses
 from natsgate.events.status import Code, ContractError, StatusError
 from natsgate.events.streams import StreamOptions, declare, is_interest, limits_of
 from natsgate.events.wire import Response
@@ -62,11 +66,15 @@ class Events:
         NATS stays away, PermissionError when it refuses the credentials.
         """
         connection = await connected(server, timeout=timeout)
+        answered = [event for event in self._events if isinstance(event, EventWithResponse)]
+        presence = PresenceWatch(connection, map(destination_of, answered))
         try:
-            requester = Requester(connection)
+            requester = Requester(connection, presence=presence)
             await requester.open()
+            await presence.open()
             yield ConnectedEvents(connection, requester, self._events)
         finally:
+            presence.close()
             if close:
                 await connection.close()
 
@@ -159,6 +167,8 @@ class ConnectedEvents:
         request of the same `uid` on this connection waits for the first one's response. Raises StatusError with
         what the handler answered or what went wrong, and at once where that is known at once.
         """
+        if event.kind is not Kind.UNARY:
+            raise ContractError(f'event {event.name}: it streams ({event.kind.value}); ask it with stream()')
         response = await self.ask(event, event.encode(message), uid=uid, trace_id=trace_id, meta=meta, timeout=timeout)
         if response.status.code is not Code.OK:
             raise StatusError(response.status, initial=response.initial, trailing=response.trailing)
@@ -191,6 +201,42 @@ class ConnectedEvents:
                 self._keyed.pop(next(iter(self._keyed)))
         done, _ = await asyncio.wait({task}, timeout=timeout)
         return task.result() if done else failed(Failure.DEADLINE, 'the deadline has passed')
+
+    def stream(
+        self,
+        event: EventWithResponse[Any, R],
+        message: Any,
+        *,
+        uid: str | None = None,
+        trace_id: str | None = None,
+        meta: CloudEvent | Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        take_within: float = 60,
+    ) -> Responses[R]:
+        """Make a streaming call. An event that takes many messages is given an iterable of them, plain or async.
+
+        Iterate over what is returned; an event with one response gives that one. `timeout` bounds the whole call;
+        None leaves it open. `take_within`: seconds that it may wait for an actor. Raises StatusError at once for what
+        is known to fail.
+        """
+        if event.kind is Kind.UNARY:
+            raise ContractError(f'event {event.name}: it does not stream; ask it with request()')
+        destination = self._destination(event)
+        uid, pairs, extra = _described(uid, trace_id, meta)
+        many = event.kind is not Kind.SERVER_STREAMING
+        call = self._requester.stream(
+            destination,
+            b'' if many else event.encode(message),
+            event.kind,
+            deadline=None if timeout is None else self.connection.clock.now() + timeout,
+            take_within=take_within,
+            metadata=pairs,
+            call_id=uid or '',
+            extra=extra,
+        )
+        if isinstance(call, Response):
+            raise StatusError(call.status, trailing=call.trailing)
+        return Responses(call, event, message if many else None)
 
     def _destination(self, event: AnyEvent) -> Destination:
         try:

@@ -1,4 +1,4 @@
-"""Service: a gRPC service as events. Each unary method, as published on NATS, is an event with response."""
+"""Service: a gRPC service as events. Each method, as published on NATS, is an event with response."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from natsgate.events import subjects
 from natsgate.events.event import EventWithResponse, Limits
+from natsgate.events.kind import Kind
 from natsgate.events.serializers import serializer_for
 from natsgate.events.status import ContractError
 
@@ -33,7 +34,7 @@ class Service(Mapping[str, EventWithResponse[Any, Any]]):
         """`limits.messages` is per method; the other limits are the whole service's."""
         self.name: str = descriptor.full_name
         self.limits = limits
-        self._events = {method.name: _event(method, limits) for method in descriptor.methods if _is_unary(method)}
+        self._events = {method.name: _event(method, limits) for method in descriptor.methods}
 
     @classmethod
     def of(cls, module: ModuleType, name: str, *, limits: Limits = SERVICE_LIMITS) -> Service:
@@ -55,7 +56,7 @@ class Service(Mapping[str, EventWithResponse[Any, Any]]):
             return self._events[method]
         except KeyError:
             known = ', '.join(sorted(self._events)) or 'none'
-            raise ContractError(f'service {self.name}: no unary method {method!r}; it has {known}') from None
+            raise ContractError(f'service {self.name}: no method {method!r}; it has {known}') from None
 
     def __contains__(self, method: object) -> bool:
         return method in self._events
@@ -68,10 +69,6 @@ class Service(Mapping[str, EventWithResponse[Any, Any]]):
 
     def __repr__(self) -> str:
         return f'Service({self.name!r}: {", ".join(self._events)})'
-
-
-def _is_unary(method: MethodDescriptor) -> bool:
-    return not (method.client_streaming or method.server_streaming)
 
 
 def _event(method: MethodDescriptor, limits: Limits) -> EventWithResponse[Any, Any]:
@@ -87,5 +84,6 @@ def _event(method: MethodDescriptor, limits: Limits) -> EventWithResponse[Any, A
         response_serializer=serializer_for(response),
         limits=limits,
         service=service,
+        kind=Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming),
         idempotent=method.GetOptions().idempotency_level in _SAFE_TO_REPEAT,
     )

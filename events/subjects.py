@@ -12,6 +12,17 @@ SERVICE_PREFIX = 'rpc.'
 REPLY_PREFIX = '_REPLY.'
 """Responses travel below it: `_REPLY.<gateway id>.<target>.<token>`; the target is who may answer."""
 
+CALL_PREFIX = '_CALL.'
+"""Frames for actors travel below it: `_CALL.<worker id>.<target>.<token>`."""
+
+CANCEL_PREFIX = '_CANCEL.'
+"""`_CANCEL.<target>`: calls that nobody waits for any more."""
+
+PRESENCE_PREFIX = '_PRESENCE.'
+"""`_PRESENCE.<target>.<worker id>`: workers say that they live; `_PRESENCE.<target>.@ask` asks them to."""
+
+ASK = '@ask'
+
 NAME = re.compile(r'[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z')
 MAX_NAME = 200  # ADR-6 wants subjects below 256 characters; the prefixes need some
 
@@ -58,3 +69,23 @@ def reply_subject(gateway_id: str, target: str, token: str) -> str:
 def reply_pattern(target: str) -> re.Pattern[str]:
     """What a reply subject must look like before an actor of this target publishes to it."""
     return re.compile(rf'{re.escape(REPLY_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z')
+
+
+def call_inbox(worker_id: str, target: str, token: str) -> str:
+    """Where the frames for one job go."""
+    return f'{CALL_PREFIX}{worker_id}.{target}.{token}'
+
+
+def call_pattern(target: str) -> re.Pattern[bytes]:
+    """What an actor's inbox must look like before a caller publishes to it."""
+    return re.compile(rf'{re.escape(CALL_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z'.encode())
+
+
+def cancel_subject(target: str) -> str:
+    """Where the workers of a target hear which calls nobody waits for."""
+    return CANCEL_PREFIX + target
+
+
+def presence_subject(target: str, worker_id: str) -> str:
+    """Where a worker says that it lives; `*` for all of them."""
+    return f'{PRESENCE_PREFIX}{target}.{worker_id}'

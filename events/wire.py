@@ -17,6 +17,8 @@ from natsgate.events.status import Code, Status, quote_message, unquote_message
 REPLY = 'Natsgate-Reply'
 DEADLINE = 'Natsgate-Deadline'
 KIND = 'Natsgate-Kind'
+COMPRESSED = 'Natsgate-Compressed'
+CREDIT = 'Natsgate-Credit'
 MESSAGE_ID = 'Nats-Msg-Id'
 TTL = 'Nats-TTL'
 REQUEST_METADATA = 'Grpc-Metadata-'
@@ -52,6 +54,10 @@ class RequestHead:
     """Microseconds since 1970 on the broker's clock; after it nobody waits."""
     kind: str = UNARY
     """The kind of call: unary, server, client or bidi."""
+    compressed: bool = False
+    """The message came compressed over HTTP/2."""
+    credit: tuple[int, int] = (0, 0)
+    """Messages and bytes that may be sent in answer before more credit is given."""
     metadata: Metadata = ()
     """What the caller sent."""
 
@@ -66,15 +72,18 @@ class Response:
     """Initial metadata."""
     trailing: Metadata = ()
     """Trailing metadata."""
+    compressed: bool = False
+    """The payload is to be compressed on HTTP/2."""
 
 
 OK_STATUS = Response().status
 
 
-def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = '') -> bytes:
+def encode_request(head: RequestHead, *, reply: str = '', ttl: int | None = None, extra: str = '') -> bytes:
     """The header block of a request.
 
-    `ttl` is in seconds, at least 1: the server's housekeeping, not the deadline. `extra` are further lines, already
+    `reply` is the head's own unless it is given here. `ttl` is in seconds, at
+    least 1: the server's housekeeping, not the deadline. `extra` are further lines, already
     encoded. Raises MetadataError for metadata that must not travel.
     """
     block = 'NATS/1.0\r\n'
@@ -82,12 +91,14 @@ def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = ''
         block += f'{MESSAGE_ID}: {head.id}\r\n'
     if ttl is not None:
         block += f'{TTL}: {ttl}\r\n'
-    if head.reply:
-        block += f'{REPLY}: {head.reply}\r\n'
+    if reply or head.reply:
+        block += f'{REPLY}: {reply or head.reply}\r\n'
     if head.deadline is not None:
         block += f'{DEADLINE}: {head.deadline}\r\n'
     if head.kind != UNARY:
-        block += f'{KIND}: {head.kind}\r\n'
+        block += f'{KIND}: {head.kind}\r\n{CREDIT}: {head.credit[0]} {head.credit[1]}\r\n'
+    if head.compressed:
+        block += f'{COMPRESSED}: 1\r\n'
     if head.metadata:
         block += metadata.encode(head.metadata, REQUEST_METADATA)
     return f'{block}{extra}\r\n'.encode('ascii')
@@ -104,6 +115,8 @@ def decode_request(block: bytes | None) -> RequestHead:
             reply=found.get(REPLY, ''),
             deadline=None if deadline is None else _microseconds(deadline),
             kind=found.get(KIND, UNARY),
+            compressed=found.get(COMPRESSED) == '1',
+            credit=_credit(found.get(CREDIT, '')),
             metadata=metadata.decode(pairs, REQUEST_METADATA),
         )
     except (headers.MalformedHeaders, metadata.MetadataError) as error:
@@ -113,7 +126,7 @@ def decode_request(block: bytes | None) -> RequestHead:
 def encode_response(response: Response) -> bytes:
     """The header block of a response. Its metadata is checked already (metadata.checked)."""
     status = response.status
-    if status == OK_STATUS and not response.initial and not response.trailing:
+    if status == OK_STATUS and not response.initial and not response.trailing and not response.compressed:
         return OK_BLOCK
     block = f'NATS/1.0\r\n{STATUS}: {status.code.value}\r\n'
     if status.message:
@@ -123,6 +136,8 @@ def encode_response(response: Response) -> bytes:
     if status.code is not Code.OK:  # ADR-32, for those who know NATS services and not gRPC
         block += f'Nats-Service-Error-Code: {status.code.value}\r\n'
         block += f'Nats-Service-Error: {quote_message(status.message) or status.code.name}\r\n'
+    if response.compressed:
+        block += f'{COMPRESSED}: 1\r\n'
     block += metadata.encode(response.initial, INITIAL_METADATA, own_names=False)
     block += metadata.encode(response.trailing, TRAILING_METADATA, own_names=False)
     return f'{block}\r\n'.encode('ascii')
@@ -148,8 +163,17 @@ def decode_response(block: bytes | None, payload: bytes) -> Response:
             payload=payload,
             initial=_metadata(pairs, INITIAL_METADATA),
             trailing=_metadata(pairs, TRAILING_METADATA),
+            compressed=found.get(COMPRESSED) == '1',
         )
     except metadata.MetadataError as error:
+        raise Unreadable(str(error)) from error
+
+
+def decode_initial(block: bytes | None) -> Metadata:
+    """The initial metadata alone. Raises Unreadable."""
+    try:
+        return _metadata(headers.parse(block), INITIAL_METADATA)
+    except (headers.MalformedHeaders, metadata.MetadataError) as error:
         raise Unreadable(str(error)) from error
 
 
@@ -179,3 +203,12 @@ def _microseconds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise Unreadable(f'{DEADLINE} is not a number of microseconds')
     return int(text)
+
+
+def _credit(text: str) -> tuple[int, int]:
+    if not text:
+        return 0, 0
+    parts = text.split(' ')
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
+        raise Unreadable(f'{CREDIT} is not two numbers')
+    return int(parts[0]), int(parts[1])

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from natsgate.events.frames import Message
 from natsgate.events.metadata import Metadata
 from natsgate.events.wire import Response
 
-
-class Message(NamedTuple):
-    """One message of a call, as its client or its actor sent it."""
-
-    data: bytes
-    """The serialized message, never compressed."""
-    compressed: bool = False
-    """Whether it travels compressed on HTTP/2. An edge that cannot see that says False."""
+__all__ = ['Answer', 'Call', 'Message']
 
 
 class Call(Protocol):

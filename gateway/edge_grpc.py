@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -18,7 +18,10 @@ from natsgate.events.kind import Kind
 from natsgate.events.metadata import Metadata
 from natsgate.events.status import Code
 from natsgate.events.wire import Response
+from natsgate.gateway.call import Answer, Message
+from natsgate.gateway.conversation import NO_MESSAGE
 from natsgate.gateway.gateway import Gateway, unknown_method
+from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.routes import Route
 
 log = logging.getLogger('natsgate.gateway')
@@ -34,9 +37,8 @@ class GrpcEdge:
     """One grpc.aio server in front of a gateway."""
 
     def __init__(self, gateway: Gateway, *, credentials: grpc.ServerCredentials | None = None) -> None:
-        self._gateway = gateway
         self._credentials = credentials
-        self._server = grpc.aio.server(options=_channel_options(gateway))
+        self._server = grpc.aio.server(options=_channel_options(gateway.options))
         self._server.add_generic_rpc_handlers([_Handlers(gateway)])
 
     async def start(self, addresses: Sequence[str]) -> tuple[str, ...]:
@@ -68,10 +70,9 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def __init__(self, gateway: Gateway) -> None:
         self._by_method: dict[str, _Handler] = {
-            method: grpc.stream_unary_rpc_method_handler(_unary(gateway, route))
-            for method, route in gateway.routes.items()
-            if route.kind is Kind.UNARY
+            method: _handler(gateway, route) for method, route in gateway.routes.items()
         }
+        self._by_method |= {method: _own(gateway, kind, answer) for method, (kind, answer) in gateway.own.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler | None:
         method = handler_call_details.method
@@ -81,25 +82,105 @@ class _Handlers(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(_refuse(method))
 
 
-def _unary(gateway: Gateway, route: Route) -> Any:
+class GrpcCall:
+    """A call of the core's, on a grpc.aio context."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.metadata: Metadata = context.invocation_metadata()
+        self._compressing = False
+        self._began = False
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the client's deadline."""
+        seconds: float | None = self._context.time_remaining()
+        return seconds
+
+    async def read(self) -> Message | None:
+        """The client's next message. grpc.aio does not say whether it came compressed."""
+        message = await self._context.read()
+        return Message(message) if isinstance(message, bytes) else None  # grpc.aio.EOF
+
+    async def send_initial(self, metadata: Metadata) -> None:
+        """Send initial metadata now."""
+        await self._context.send_initial_metadata(metadata)
+
+    async def write(self, message: Message) -> None:
+        """Send a message. Compression is chosen with the first one: grpc.aio can only leave it out later."""
+        context = self._context
+        if not self._began:
+            self._began, self._compressing = True, message.compressed
+            if message.compressed:
+                context.set_compression(grpc.Compression.Gzip)
+        elif self._compressing and not message.compressed:
+            context.disable_next_message_compression()
+        await context.write(message.data)
+
+
+def _handler(gateway: Gateway, route: Route) -> _Handler:
+    if route.kind is Kind.UNARY:
+        return grpc.stream_unary_rpc_method_handler(_unary(gateway, route))
+
+    async def stream(context: Context) -> Response:
+        return await gateway.stream(route, GrpcCall(context))
+
+    return _served(route.kind, _guarded(stream, route.method))
+
+
+def _own(gateway: Gateway, kind: Kind, answer: Answer) -> _Handler:
+    async def own(context: Context) -> Response:
+        return await gateway.answer(answer, GrpcCall(context))
+
+    return _served(kind, _guarded(own, 'a method of the gateway itself'))
+
+
+def _served(kind: Kind, serve: Callable[[Context], Awaitable[Response]]) -> _Handler:
+    async def streams(_: AsyncIterator[bytes], context: Context) -> None:
+        await _end(context, await serve(context))
+
     async def unary(_: AsyncIterator[bytes], context: Context) -> bytes:
+        return await _end(context, await serve(context))
+
+    if kind.server_streams:
+        return grpc.stream_stream_rpc_method_handler(streams)
+    return grpc.stream_unary_rpc_method_handler(unary)
+
+
+def _unary(gateway: Gateway, route: Route) -> Any:
+    """The commonest kind, without what only streaming needs."""
+
+    async def ask(context: Context) -> Response:
         message = await context.read()
         if not isinstance(message, bytes):  # grpc.aio.EOF
-            return await _end(context, failed(Failure.UNKNOWN_METHOD, 'the request has no message'))
+            return failed(Failure.UNKNOWN_METHOD, NO_MESSAGE)
         metadata: Metadata = context.invocation_metadata()
+        return await gateway.unary(route, message, metadata=metadata, remaining=context.time_remaining())
+
+    guarded = _guarded(ask, route.method)
+
+    async def unary(_: AsyncIterator[bytes], context: Context) -> bytes:
+        return await _end(context, await guarded(context))
+
+    return unary
+
+
+def _guarded(serve: Callable[[Context], Awaitable[Response]], name: str) -> Callable[[Context], Awaitable[Response]]:
+    """Whatever goes wrong inside ends in a status: grpc.aio would tell the client our exceptions, or nothing at all."""
+
+    async def guarded(context: Context) -> Response:
         try:
-            response = await gateway.unary(route, message, metadata=metadata, remaining=context.time_remaining())
+            return await serve(context)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # by the client, the deadline or the server's stop: grpc answers
-            response = failed(Failure.INTERNAL, 'the call was cancelled inside the gateway')
+            return failed(Failure.INTERNAL, 'the call was cancelled inside the gateway')
         except Exception:
-            log.exception('%s failed inside the gateway', route.method)
-            response = failed(Failure.INTERNAL, 'the gateway failed; its log says why')
-        return await _end(context, response)
+            log.exception('%s failed inside the gateway', name)
+            return failed(Failure.INTERNAL, 'the gateway failed; its log says why')
 
-    return unary
+    return guarded
 
 
 def _refuse(method: str) -> Any:
@@ -110,11 +191,13 @@ def _refuse(method: str) -> Any:
 
 
 async def _end(context: Context, response: Response) -> bytes:
-    """Answer with this response. An error goes out as Trailers-Only unless the handler sent initial metadata."""
+    """Answer with this response. An error goes out as Trailers-Only unless something was sent before it."""
     if response.initial:
         await context.send_initial_metadata(response.initial)
     status = response.status
     if status.code is Code.OK:
+        if response.compressed:
+            context.set_compression(grpc.Compression.Gzip)
         if response.trailing:
             context.set_trailing_metadata(response.trailing)
         return response.payload
@@ -125,20 +208,29 @@ async def _end(context: Context, response: Response) -> bytes:
     raise AssertionError('abort() returns never')
 
 
-def _channel_options(gateway: Gateway) -> list[tuple[str, Any]]:
-    options = gateway.options
+def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
     # What each of these prevents is told in docs/operations.md.
-    values: Mapping[str, Any] = {
-        'grpc.so_reuseport': 0,
+    values: dict[str, Any] = {
+        'grpc.so_reuseport': int(options.reuse_port),
         'grpc.max_receive_message_length': options.max_message_size,
         'grpc.max_send_message_length': -1,
         'grpc.max_metadata_size': options.max_metadata_size,
         'grpc.absolute_max_metadata_size': options.max_metadata_size,
-        'grpc.max_concurrent_streams': 1000,
-        'grpc.keepalive_time_ms': 120_000,
-        'grpc.keepalive_timeout_ms': 20_000,
+        'grpc.max_concurrent_streams': options.max_concurrent_streams,
+        'grpc.max_allowed_incoming_connections': options.max_connections,
+        'grpc.keepalive_time_ms': _milliseconds(options.keepalive_time),
+        'grpc.keepalive_timeout_ms': _milliseconds(options.keepalive_timeout),
         'grpc.keepalive_permit_without_calls': 1,
-        'grpc.http2.min_ping_interval_without_data_ms': 10_000,
+        'grpc.http2.min_ping_interval_without_data_ms': _milliseconds(options.keepalive_min_interval),
         'grpc.server_handshake_timeout_ms': 20_000,
     }
+    if options.max_connection_age:
+        values['grpc.max_connection_age_ms'] = _milliseconds(options.max_connection_age)
+        values['grpc.max_connection_age_grace_ms'] = _milliseconds(options.max_connection_age_grace)
+    if options.max_connection_idle:
+        values['grpc.max_connection_idle_ms'] = _milliseconds(options.max_connection_idle)
     return list(values.items())
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

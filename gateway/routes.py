@@ -18,6 +18,12 @@ from natsgate.gateway.protos import Descriptors
 _IDEMPOTENT = frozenset({descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT})
 
 
+OWN_SERVICES = frozenset(
+    {'grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection'}
+)
+"""Services that the gateway answers by itself, also where a set of protos has them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method, and where its calls go."""
@@ -35,7 +41,9 @@ class Route:
     target: str
     """Who may answer: the part of a reply subject that actors check."""
     timeout: float | None
-    """Seconds that a call may take; None: the gateway's limit alone."""
+    """Seconds that a call may take; for a streaming call: that may pass between two messages. None: the gateway's."""
+    grace: float | None
+    """Seconds for which calls wait although no worker lives; None: the default of 10 s."""
     idempotent: bool
     """Whether the method is declared NO_SIDE_EFFECTS or IDEMPOTENT: running it twice does no harm."""
     request_type: str
@@ -51,7 +59,9 @@ class Override:
     event: str | None = None
     """Publish to the plain event of this name."""
     timeout: float | None = None
-    """Seconds that a call may take."""
+    """Seconds that a call may take; for a streaming call: that may pass between two messages."""
+    grace: float | None = None
+    """Seconds for which calls wait although no worker lives."""
 
 
 def routes(descriptors: Descriptors, overrides: Mapping[str, Override] | None = None) -> dict[str, Route]:
@@ -62,7 +72,10 @@ def routes(descriptors: Descriptors, overrides: Mapping[str, Override] | None = 
     """
     overrides = overrides or {}
     found = {
-        route.method: route for service in descriptors.services() for route in _routes(descriptors, service, overrides)
+        route.method: route
+        for service in descriptors.services()
+        if service.full_name not in OWN_SERVICES
+        for route in _routes(descriptors, service, overrides)
     }
     if not found:
         raise ContractError(
@@ -79,20 +92,24 @@ def _routes(descriptors: Descriptors, service: ServiceDescriptor, overrides: Map
         option, for_service = descriptors.options(method), descriptors.options(service)
         override, override_service = overrides.get(name, Override()), overrides.get(service.full_name, Override())
         event = _event(name, override.event or (option.event if option is not None else ''))  # type: ignore[attr-defined]
-        timeout = next(
-            (
-                t
-                for t in (override.timeout, override_service.timeout, _timeout(option), _timeout(for_service))
-                if t is not None
-            ),
-            None,
+        timeout = _first(
+            override.timeout, override_service.timeout, _seconds(option, 'timeout'), _seconds(for_service, 'timeout')
         )
         if timeout is not None and timeout <= 0:
             raise ContractError(f'{name}: a timeout of {timeout:g} s; it must be more than 0')
-        yield _route(method, event, timeout)
+        grace = _first(
+            override.grace, override_service.grace, _seconds(option, 'grace'), _seconds(for_service, 'grace')
+        )
+        if grace is not None and grace < 0:
+            raise ContractError(f'{name}: a grace of {grace:g} s; it must not be negative')
+        yield _route(method, event, timeout, grace)
 
 
-def _route(method: MethodDescriptor, event: str, timeout: float | None) -> Route:
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _route(method: MethodDescriptor, event: str, timeout: float | None, grace: float | None) -> Route:
     service = method.containing_service.full_name
     return Route(
         method=f'/{service}/{method.name}',
@@ -102,6 +119,7 @@ def _route(method: MethodDescriptor, event: str, timeout: float | None) -> Route
         stream=subjects.stream_of(event) if event else subjects.service_stream(service),
         target=event or service,
         timeout=timeout,
+        grace=grace,
         idempotent=method.GetOptions().idempotency_level in _IDEMPOTENT,
         request_type=method.input_type.full_name,
         response_type=method.output_type.full_name,
@@ -118,10 +136,10 @@ def _event(method: str, name: str) -> str:
     return name
 
 
-def _timeout(option: Message | None) -> float | None:
-    if option is None or not option.HasField('timeout'):
+def _seconds(option: Message | None, field: str) -> float | None:
+    if option is None or not option.HasField(field):
         return None
-    duration = option.timeout  # type: ignore[attr-defined]
+    duration = getattr(option, field)
     return float(duration.seconds + duration.nanos / 1e9)
 
 

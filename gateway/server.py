@@ -5,38 +5,55 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import grpc
 
 from natsgate.events.connection import Connection
 from natsgate.events.interest import InterestWatch
+from natsgate.events.presence import PresenceWatch
 from natsgate.events.requester import Requester
 from natsgate.events.sampling import keep_sampled
 from natsgate.gateway.edge_grpc import GrpcEdge
-from natsgate.gateway.gateway import Gateway, MessageClass
+from natsgate.gateway.gateway import Gateway, destination_of
+from natsgate.gateway.health import WHOLE_SERVER, Health
+from natsgate.gateway.infrastructure import Infrastructure
 from natsgate.gateway.options import GatewayOptions
+from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """A gateway that serves."""
 
-    addresses: tuple[str, ...]
-    """Where it listens, with the real ports."""
-    gateway: Gateway
-    requester: Requester
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        gateway: Gateway,
+        requester: Requester,
+        presence: PresenceWatch,
+        health: Health,
+    ) -> None:
+        self.addresses = addresses
+        """Where it listens, with the real ports."""
+        self.gateway = gateway
+        self.requester = requester
+        self.presence = presence
+        self.health = health
+
+    async def drain(self, delay: float) -> None:
+        """Say that no calls should come any more, and serve those that come all the same for `delay` seconds."""
+        self.health.drain()
+        await asyncio.sleep(delay)
 
 
 @asynccontextmanager
 async def serving(
     connection: Connection,
+    descriptors: Descriptors,
     routes: Mapping[str, Route],
     *,
     listen: Sequence[str] = ('127.0.0.1:0',),
     options: GatewayOptions = GatewayOptions(),  # noqa: B008  frozen
-    message_class: MessageClass | None = None,
     credentials: grpc.ServerCredentials | None = None,
     patience: float = 10.0,
     drain_timeout: float = 25.0,
@@ -46,17 +63,43 @@ async def serving(
     The connection is the caller's: it is neither opened nor closed here. Raises OSError for an address that cannot
     be bound.
     """
-    requester = Requester(connection, patience=patience)
+    own = Infrastructure(descriptors, sorted({route.service for route in routes.values()}), options.reflection)
+    presence = PresenceWatch(connection, map(destination_of, routes.values()))
+    requester = Requester(connection, patience=patience, presence=presence)
     await requester.open()
     InterestWatch(connection, requester)
-    gateway = Gateway(routes, requester, options=options, message_class=message_class)
+    gateway = Gateway(routes, requester, options=options, message_class=descriptors.message_class, own=own.answers)
+    _keep_health(own.health, connection, presence, routes)
+    await presence.open()
     edge = GrpcEdge(gateway, credentials=credentials)
     addresses = await edge.start(listen)
     clock = asyncio.create_task(
         keep_sampled(connection, (route.stream for route in routes.values())), name='gateway/clock'
     )
     try:
-        yield Serving(addresses=addresses, gateway=gateway, requester=requester)
+        yield Serving(addresses, gateway, requester, presence, own.health)
     finally:
         clock.cancel()
+        own.health.drain()
+        own.health.end_watches()
+        gateway.end_own()
         await edge.stop(drain_timeout)
+        presence.close()
+
+
+def _keep_health(health: Health, connection: Connection, presence: PresenceWatch, routes: Mapping[str, Route]) -> None:
+    """The whole server is as healthy as its connection to NATS; a service also wants a worker."""
+    subjects: dict[str, set[str]] = {}
+    for route in routes.values():
+        subjects.setdefault(route.service, set()).add(route.subject)
+
+    def look() -> None:
+        connected = connection.connected
+        health.set(WHOLE_SERVER, connected)
+        for service, of_service in subjects.items():
+            health.set(service, connected and not of_service.isdisjoint(presence.served))
+
+    connection.on_connected.append(look)
+    connection.on_disconnected.append(look)
+    presence.on_change.append(look)
+    look()

@@ -71,9 +71,9 @@ async def running_gateway(
     connection = await connect(url)
     gateway = serving(
         connection,
+        descriptors,
         routes(descriptors, overrides),
         options=GatewayOptions(**options),
-        message_class=descriptors.message_class,
         patience=patience,
         drain_timeout=1,
     )

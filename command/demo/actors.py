@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator
 
 from demo.v1 import words_pb2
 from google.rpc import error_details_pb2
@@ -40,8 +41,25 @@ async def ponder(request: words_pb2.PonderRequest, context: Context) -> words_pb
     return words_pb2.PonderResponse(attempt=context.attempt, worker=os.getpid())
 
 
+async def split(request: words_pb2.SplitRequest) -> AsyncIterator[words_pb2.Word]:
+    for word in request.text.split():
+        yield words_pb2.Word(word=word)
+
+
+async def join(words: AsyncIterator[words_pb2.Word]) -> words_pb2.JoinResponse:
+    return words_pb2.JoinResponse(text=' '.join([word.word async for word in words]))
+
+
+async def echo(words: AsyncIterator[words_pb2.Word]) -> AsyncIterator[words_pb2.Word]:
+    async for word in words:
+        yield word
+
+
 ACTORS = Actors(
     Actor('count', WORDS['Count'], count),
     Actor('lookup', WORDS['Lookup'], lookup),
     Actor('ponder', WORDS['Ponder'], ponder),
+    Actor('split', WORDS['Split'], split),
+    Actor('join', WORDS['Join'], join),
+    Actor('echo', WORDS['Echo'], echo),
 )

@@ -414,3 +414,17 @@ async def until_answered(running: Stack) -> None:
 
 def words_service_descriptor() -> Any:
     return words_pb2.DESCRIPTOR.services_by_name['Words']
+
+
+async def test_a_server_that_has_lost_its_streams(nats: EmbeddedNats, words: Descriptors) -> None:
+    """Kept in memory, or removed by hand: the worker declares them again, and calls go on."""
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        assert (await running.client.call('Count', COUNT)).code is Code.OK
+        await running.actors.connection.api('STREAM.DELETE.rpc=demo=v1=Words')
+
+        async def answered() -> bool:
+            return (await running.client.call('Count', COUNT, timeout=1)).code is Code.OK
+
+        async with asyncio.timeout(10):
+            while not await answered():
+                await asyncio.sleep(0.05)

@@ -25,8 +25,8 @@ def left(running: Stack) -> dict[str, int]:
         'answers': len(connection._answers),
         'in flight': running.serving.gateway.in_flight,
         'worker subscriptions': len(running.actors.connection._client._subs),
-        'worker jobs': len(worker._jobs),
-        'worker slots': worker._credit.running,
+        'worker jobs': len(worker.jobs),
+        'worker slots': worker.puller.credit.running,
         'tasks': len(asyncio.all_tasks()),
     }
 

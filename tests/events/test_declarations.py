@@ -54,7 +54,7 @@ def test_a_methods_event() -> None:
 
 
 def test_methods_and_services_that_are_not_there() -> None:
-    with pytest.raises(ContractError, match="no unary method 'Nothing'; it has Count"):
+    with pytest.raises(ContractError, match="no method 'Nothing'; it has Count"):
         WORDS['Nothing']
     with pytest.raises(ContractError, match="no service 'Word'; it has Words"):
         Service.of(words_pb2, 'Word')

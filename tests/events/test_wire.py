@@ -28,7 +28,8 @@ def pairs(metadata: list[list[Any]]) -> Any:
 
 @pytest.mark.parametrize('vector', VECTORS['requests'], ids=lambda vector: vector['name'])
 def test_request_vectors(vector: dict[str, Any]) -> None:
-    head = RequestHead(**{**vector['head'], 'metadata': pairs(vector['head']['metadata'])})
+    credit = tuple(vector['head'].get('credit', (0, 0)))
+    head = RequestHead(**{**vector['head'], 'metadata': pairs(vector['head']['metadata']), 'credit': credit})
     assert wire.encode_request(head, ttl=vector['ttl']).decode() == vector['block']
     assert wire.decode_request(vector['block'].encode()) == head
 

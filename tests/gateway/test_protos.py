@@ -58,9 +58,9 @@ def test_a_file_a_folder_a_set_and_a_package(tmp_path: Path) -> None:
     ]
     subprocess.run([*command, str(WORDS)], check=True)
     assert names(load([WORDS])) == ['demo.v1.Words']
-    assert names(load([PROTOS])) == ['demo.v1.Words']
+    assert 'demo.v1.Words' in names(load([PROTOS]))
     assert 'demo.v1.Words' in names(load([in_set]))
-    assert names(load([WORDS, PROTOS, in_set])) == ['demo.v1.Words']
+    assert names(load([WORDS, PROTOS, in_set])) == names(load([PROTOS]))
 
 
 def test_a_package_is_read_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,103 @@
+"""Calls: what reaches the jobs of this process from their callers: frames of streaming calls, and cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from natsgate.events import subjects
+from natsgate.events.connection import Connection
+from natsgate.events.link import Links
+from natsgate.events.tokens import Tokens
+
+if TYPE_CHECKING:
+    from natsgate.actors.exchange import Exchange
+    from natsgate.actors.job import Job
+
+Canceller = Callable[['Job', str], None]
+"""Cancels a job, for a reason."""
+
+REMEMBERED_FOR = 10.0
+"""Seconds for which a cancellation is remembered that came before its event."""
+_REMEMBERED = 10_000
+
+
+class Calls:
+    """One subscription for the frames of all streaming calls, one per target for cancellations."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.links = Links(connection)
+        self._connection = connection
+        self._prefix = f'{subjects.CALL_PREFIX}{connection.id}.'
+        self._tokens = Tokens()
+        self._exchanges: dict[bytes, Exchange] = {}
+        self._jobs: dict[bytes, tuple[Job, Canceller]] = {}
+        self._cancelled: OrderedDict[bytes, float] = OrderedDict()
+        self._sids: list[int] = []
+        self._loop = asyncio.get_running_loop()
+
+    async def open(self, targets: Iterable[str]) -> None:
+        """Subscribe."""
+        self._sids.append(await self._connection.subscribe(f'{self._prefix}>', self._on_frame))
+        for target in sorted(set(targets)):
+            self._sids.append(await self._connection.subscribe(subjects.cancel_subject(target), self._on_cancel))
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self.links.close()
+        for sid in self._sids:
+            self._connection.unsubscribe(sid)
+            self._connection.forget(sid)
+
+    # Streaming calls
+
+    def inbox(self, target: str) -> bytes:
+        """An inbox for one more streaming call."""
+        return subjects.call_inbox(self._connection.id, target, self._tokens.next()).encode()
+
+    def add(self, exchange: Exchange) -> None:
+        """Hand the exchange its frames."""
+        self._exchanges[exchange.link.own] = exchange
+        self.links.add(exchange)
+
+    def discard(self, exchange: Exchange) -> None:
+        """Hand it nothing more."""
+        self._exchanges.pop(exchange.link.own, None)
+        self.links.discard(exchange)
+
+    def __len__(self) -> int:
+        return len(self._exchanges)
+
+    def _on_frame(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        exchange = self._exchanges.get(subject)
+        if exchange is not None:
+            exchange.on_message(reply, header, payload)
+
+    # Cancellations
+
+    def begin(self, job: Job, canceller: Canceller) -> None:
+        """The job may be cancelled from here on."""
+        self._jobs[job.head.reply.encode()] = (job, canceller)
+
+    def finish(self, job: Job) -> None:
+        """The job has ended."""
+        self._jobs.pop(job.head.reply.encode(), None)
+
+    def was_cancelled(self, reply: str) -> bool:
+        """Whether the caller went away before its event came."""
+        return bool(self._cancelled) and self._cancelled.pop(reply.encode(), None) is not None
+
+    def _on_cancel(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        found = self._jobs.get(payload)
+        if found is not None:
+            job, canceller = found
+            canceller(job, 'cancelled by its caller')
+            return
+        now = self._loop.time()
+        self._cancelled[payload] = now  # its event may be on the way
+        oldest = next(iter(self._cancelled))
+        while len(self._cancelled) > _REMEMBERED or self._cancelled[oldest] < now - REMEMBERED_FOR:
+            del self._cancelled[oldest]
+            oldest = next(iter(self._cancelled))

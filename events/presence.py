@@ -1,0 +1,115 @@
+"""Presence: listens to the workers' signs of life, and knows what to say to a call that nobody would take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from natsgate.events import subjects
+from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.failures import Failure, failed
+from natsgate.events.leases import EVERY, BadBeat, Beat, Leases
+from natsgate.events.pending import Destination
+from natsgate.events.wire import Response
+
+log = logging.getLogger('natsgate.events')
+
+GRACE = 10.0
+"""Seconds for which a call waits in the queue although no worker lives."""
+
+_LOOK = 0.25
+
+
+class PresenceWatch:
+    """Which subjects are served, for the targets of one connection."""
+
+    def __init__(self, connection: Connection, destinations: Iterable[Destination]) -> None:
+        self._connection = connection
+        self._destinations = {destination.subject: destination for destination in destinations}
+        self._targets = sorted({destination.target for destination in self._destinations.values()})
+        self._leases = Leases(connection.clock.now())
+        self._settled_at = float('inf')
+        self._timer: asyncio.TimerHandle | None = None
+        self._told: set[str] = set()
+        self.served = self._leases.served
+        """Subjects that a living worker takes."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called when `served` has changed."""
+        self.on_absent: Callable[[str, Response], None] | None = None
+        """Called with a subject, and the answer to its calls, when nobody has taken it for longer than its grace."""
+
+    async def open(self) -> None:
+        """Listen, and ask who is there."""
+        for target in self._targets:
+            await self._connection.subscribe(subjects.presence_subject(target, '*'), self._on_beat)
+        self._connection.on_connected.append(self._begin)
+        self._begin()
+        self._look()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._connection.on_connected.remove(self._begin)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def lives(self, target: str) -> bool:
+        """Whether any worker of this target lives."""
+        return self._leases.lives(target)
+
+    def refusal(self, destination: Destination) -> Response | None:
+        """The answer to a call that no worker would take in time; None: it is worth waiting."""
+        now = self._connection.clock.now()
+        if now < self._settled_at or destination.subject in self.served:
+            return None
+        subject, leases = destination.subject, self._leases
+        if not leases.was_served(subject) and leases.lives(destination.target):
+            text = f'{destination.target} is served, but no worker takes {subject}'
+            return failed(Failure.UNSERVED_METHOD, text)
+        grace = GRACE if destination.grace is None else destination.grace
+        if leases.absence(subject, now) >= grace:
+            return failed(Failure.NO_WORKER, f'no worker has taken {subject} for {grace:g} s', grace=f'{grace:g}s')
+        return None
+
+    def _begin(self) -> None:
+        """Ask, and judge nobody until those who live have had the time to say so."""
+        now = self._connection.clock.now()
+        self._leases.renew(now)
+        self._settled_at = now + 1.5 * EVERY
+        self._told.clear()
+        for target in self._targets:
+            try:
+                self._connection.write(b'PUB %b 0\r\n\r\n' % subjects.presence_subject(target, subjects.ASK).encode())
+            except Disconnected:
+                return  # asked again after the reconnect
+
+    def _on_beat(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        target, _, worker = subject[len(subjects.PRESENCE_PREFIX) :].decode('utf-8', 'replace').rpartition('.')
+        if worker == subjects.ASK:
+            return
+        try:
+            beat = Beat.decode(payload)
+        except BadBeat as error:
+            log.warning('a sign of life for %s cannot be read: %s', target, error)
+            return
+        if self._leases.hear(target, beat, self._connection.clock.now()):
+            self._changed()
+
+    def _changed(self) -> None:
+        self._told -= self.served
+        for listener in self.on_change:
+            listener()
+
+    def _look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
+        if not self._connection.connected:
+            return
+        if self._leases.lapse(self._connection.clock.now()):
+            self._changed()
+        for subject, destination in self._destinations.items():
+            if subject not in self.served and subject not in self._told:
+                refusal = self.refusal(destination)
+                if refusal is not None:
+                    self._told.add(subject)
+                    if self.on_absent is not None:
+                        self.on_absent(subject, refusal)

@@ -1,0 +1,206 @@
+"""Cancellation: reaches the running handler and the queued copy, and leaves nothing behind."""
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from demo.v1 import words_pb2, words_pb2_grpc
+from support import Stack, program, running_actors, running_gateway, stack, until, word_actors
+from test_load import grown, left
+
+from natsgate.actors import worker as worker_module
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.events import Code
+from natsgate.gateway.protos import Descriptors
+
+Word = words_pb2.Word
+
+
+def stub_of(running: Stack) -> Any:
+    return words_pb2_grpc.WordsStub(running.client.channel)
+
+
+class Sleeper:
+    """A handler that sleeps until it is cancelled, and remembers when it was."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.cancelled: list[float] = []
+
+    async def __call__(self, request: Any) -> Any:
+        self.started += 1
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.cancelled.append(time.monotonic())
+            raise
+
+
+async def test_a_unary_handler_is_cancelled_at_once(nats: EmbeddedNats, words: Descriptors) -> None:
+    sleeper = Sleeper()
+    async with stack(nats, words, word_actors(Count=sleeper)) as running:
+        call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
+        await until(lambda: sleeper.started)
+        cancelled = time.monotonic()
+        call.cancel()
+        await until(lambda: sleeper.cancelled)
+        assert sleeper.cancelled[0] - cancelled < 0.1
+        await until(lambda: not running.actors.workers[0].jobs)
+        state = (await running.actors.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
+        assert state['messages'] == 0
+
+
+@pytest.mark.parametrize('method', ['Split', 'Join', 'Echo'])
+async def test_a_streaming_handler_is_cancelled_at_once(nats: EmbeddedNats, words: Descriptors, method: str) -> None:
+    sleeper = Sleeper()
+
+    async def responses(request: Any) -> AsyncIterator[Any]:
+        yield Word(word='first')
+        await sleeper(request)
+
+    handler = sleeper.__call__ if method == 'Join' else responses
+    async with stack(nats, words, word_actors(**{method: handler})) as running:
+        if method == 'Split':
+            call = stub_of(running).Split(words_pb2.SplitRequest())
+        else:
+            call = getattr(stub_of(running), method)()
+            await call.write(Word())
+        await until(lambda: sleeper.started)
+        cancelled = time.monotonic()
+        call.cancel()
+        await until(lambda: sleeper.cancelled)
+        assert sleeper.cancelled[0] - cancelled < 0.1
+        await until(lambda: not running.actors.workers[0].jobs and not running.serving.requester.waiting)
+
+
+async def test_a_queued_call_is_never_run(nats: EmbeddedNats, words: Descriptors) -> None:
+    """No worker is there when it is cancelled; the one that starts later has nothing to do."""
+    sleeper = Sleeper()
+    actors = word_actors(Count=sleeper)
+    async with running_actors(nats.url, actors):
+        pass  # the stream is declared
+    async with running_gateway(nats.url, words) as (serving, client):
+        calls = [client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30) for _ in range(20)]
+        await until(lambda: serving.requester.waiting == 20 and not serving.requester.unacknowledged)
+        for call in calls:
+            call.cancel()
+        await until(lambda: not serving.requester.waiting)
+        async with running_actors(nats.url, actors) as connected:
+            state = (await connected.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
+            assert state['messages'] == 0
+            assert sleeper.started == 0
+
+
+async def test_a_call_that_is_cancelled_before_it_is_acknowledged(nats: EmbeddedNats, words: Descriptors) -> None:
+    sleeper = Sleeper()
+    async with stack(nats, words, word_actors(Count=sleeper)) as running:
+        for _ in range(50):
+            call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
+            await asyncio.sleep(0)
+            call.cancel()
+        await until(lambda: not running.serving.requester.waiting)
+        await until(lambda: len(sleeper.cancelled) == sleeper.started and not running.actors.workers[0].jobs)
+        state = (await running.actors.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
+        assert state['messages'] == 0
+
+
+async def test_a_handler_that_ignores_it_is_reported_and_not_waited_for(
+    nats: EmbeddedNats, words: Descriptors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, 'CANCELLED_WITHIN', 0.1)
+    let_go = asyncio.Event()
+    started: list[int] = []
+
+    async def stubborn(request: Any) -> Any:
+        started.append(1)
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        return words_pb2.CountResponse()
+
+    async with stack(nats, words, word_actors(Count=(stubborn, {'max_jobs': 1}))) as running:
+        call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
+        await until(lambda: started)
+        with caplog.at_level(logging.WARNING):
+            call.cancel()
+            await until(lambda: 'its handler goes on' in caplog.text)
+        again = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
+        await until(lambda: len(started) == 2)  # its slot was given to others
+        let_go.set()
+        await again
+
+
+async def test_a_storm_of_cancels_leaves_nothing_behind(nats: EmbeddedNats, words: Descriptors) -> None:
+    """1,000 cancels of unary and of streaming calls: no task, no inbox, no slot is left."""
+    sleeper = Sleeper()
+
+    async def responses(messages: Any) -> AsyncIterator[Any]:
+        yield Word(word='first')
+        await sleeper(messages)
+
+    actors = word_actors(Count=(sleeper, {'max_jobs': 500}), Echo=(responses, {'max_jobs': 500}))
+    async with stack(nats, words, actors) as running:
+
+        async def storm(calls: int) -> None:
+            sleeper.started = 0
+            unary = [running.client.channel.unary_unary('/demo.v1.Words/Count')(b'') for _ in range(calls // 2)]
+            bidi = [stub_of(running).Echo() for _ in range(calls // 2)]
+            await until(lambda: sleeper.started == calls, timeout=20)
+            for call in (*unary, *bidi):
+                call.cancel()
+            await until(lambda: not running.serving.requester.waiting, timeout=20)
+            await until(lambda: not any(worker.jobs for worker in running.actors.workers), timeout=20)
+
+        await storm(100)
+        gc.collect()
+        before = left(running)
+        await storm(1000)
+        gc.collect()
+        await until(lambda: not grown(before, left(running)))
+        assert len(running.serving.requester.links) == 0
+        assert (await running.client.call('Split', b'')).code is Code.UNIMPLEMENTED
+
+
+def rss(pid: int) -> int:
+    return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
+async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats) -> None:
+    """Native memory, too: seen from outside, in the gateway's process and in the worker's."""
+    proto = str(Path(__file__).parents[2] / 'protos' / 'demo' / 'v1' / 'words.proto')
+    work = ('work', 'natsgate.command.demo.actors:ACTORS', '--proto', proto, '--nats', nats.url)
+    serve = ('serve', '--proto', proto, '--nats', nats.url, '--listen', '127.0.0.1:0')
+    async with program(*work) as worker, program(*serve) as gateway:
+        await worker.says('working')
+        address = (await gateway.says('serving')).rpartition(' on ')[2]
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = words_pb2_grpc.WordsStub(channel)
+            minute = words_pb2.PonderRequest()
+            minute.time.FromSeconds(60)
+
+            async def storm(waves: int) -> None:
+                for _ in range(waves):
+                    before = sum('pondering' in line for line in worker.lines)
+                    unary = [stub.Ponder(minute) for _ in range(32)]
+                    bidi = [stub.Echo() for _ in range(32)]
+                    for call in bidi:
+                        await call.write(Word(word='first'))
+                        await call.read()
+                    await until(lambda at=before: sum('pondering' in line for line in worker.lines) == at + 32)
+                    for call in (*unary, *bidi):
+                        call.cancel()
+
+            await storm(8)
+            memory = rss(gateway.pid), rss(worker.pid)
+            await storm(16)
+            grew = rss(gateway.pid) - memory[0], rss(worker.pid) - memory[1]
+            assert max(grew) < 8 << 20, grew
