@@ -42,6 +42,25 @@ clients: setup .tools/grpcurl client-node client-go client-java client-rust ## C
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 
+INTEROP := .tools/interop
+
+.PHONY: interop
+interop: setup $(INTEROP)/client $(INTEROP)/java/ready ## Run the interop cases of gRPC through the gateway
+	$(BIN)/python -m pytest -m interop tests/interop
+
+$(INTEROP)/client:
+	GOBIN=$(CURDIR)/$(INTEROP) go install google.golang.org/grpc/interop/client@v1.85.0
+
+$(INTEROP)/java/ready: tests/interop/pom.xml
+	rm -rf $(INTEROP)/java
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(INTEROP)/java
+	@touch $@
+
+.PHONY: mesh
+mesh: setup ## Restart and kill gateways and workers behind Envoy, under load
+	@$(BIN)/python -m pip install --quiet --group mesh
+	$(BIN)/python -m pytest -m mesh tests/mesh
+
 WORDS := protos/demo/v1/words.proto
 NODE_CLIENT := examples/clients/node
 GO_CLIENT := examples/clients/go

@@ -30,7 +30,7 @@ class Calls:
     def __init__(self, connection: Connection) -> None:
         self.links = Links(connection)
         self._connection = connection
-        self._prefix = f'{subjects.CALL_PREFIX}{connection.id}.'
+        self._process = connection.inbox.rpartition('.')[2]
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
         self._jobs: dict[bytes, tuple[Job, Canceller]] = {}
@@ -40,7 +40,11 @@ class Calls:
 
     async def open(self, targets: Iterable[str]) -> None:
         """Subscribe."""
-        self._sids.append(await self._connection.subscribe(f'{self._prefix}>', self._on_frame))
+        self._sids.append(
+            await self._connection.subscribe(
+                f'{subjects.CALL_PREFIX}{self._connection.id}.{self._process}.>', self._on_frame
+            )
+        )
         for target in sorted(set(targets)):
             self._sids.append(await self._connection.subscribe(subjects.cancel_subject(target), self._on_cancel))
 
@@ -55,7 +59,7 @@ class Calls:
 
     def inbox(self, target: str) -> bytes:
         """An inbox for one more streaming call."""
-        return subjects.call_inbox(self._connection.id, target, self._tokens.next()).encode()
+        return subjects.call_inbox(self._connection.id, self._process, target, self._tokens.next()).encode()
 
     def add(self, exchange: Exchange) -> None:
         """Hand the exchange its frames."""

@@ -62,7 +62,8 @@ class Children:
     def __init__(self, command: Sequence[str], settings: ServeSettings | WorkSettings) -> None:
         self._command = command
         self._workers = settings.workers
-        self._name = settings.name
+        # Part of reply subjects, which no two gateways may share. Workers of one name are told apart all the same.
+        self._name = settings.name if isinstance(settings, ServeSettings) else ''
         self._told: Mapping[str, Any] = {}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
@@ -144,7 +145,7 @@ class Children:
         hear, tell = os.pipe()
         told = dict(self._told) | {'workers': 1}
         if self._name:
-            told['name'] = f'{self._name}-{number}'  # part of reply subjects, which no two processes may share
+            told['name'] = f'{self._name}-{number}'
         child = Child(number=number, ready=tell, settings=told)
         try:
             # In a session of its own: Ctrl-C in a terminal goes to the whole group, and would count twice.

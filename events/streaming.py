@@ -45,6 +45,7 @@ class StreamCall:
         self._pattern = subjects.call_pattern(pending.destination.target)
         self._committed = False
         self._closing = False
+        self._former: set[bytes] = set()
         self._initial: Metadata | None = None
         self._ended_by_actor = False
         self._looking: asyncio.Task[None] | None = None
@@ -120,10 +121,22 @@ class StreamCall:
             frame = frames.decode(header, payload)
             if frame.kind is FrameKind.ACCEPT and reply != self.link.peer:
                 self._on_accept(reply, frame)
-            elif reply == self.link.peer and self.link.on_frame(frame):
+            elif reply != self.link.peer:
+                self._on_stranger(reply)
+            elif self.link.on_frame(frame):
                 self._on_frame(frame)
         except Unreadable as error:
             self._end(failed(Failure.RESPONSE_UNREADABLE, f'a frame cannot be read: {error}'))
+
+    def _on_stranger(self, reply: bytes) -> None:
+        """A frame of an actor that is not, or no longer, the one; or of the one, whose accept frame was lost."""
+        if not self._pattern.match(reply):
+            return
+        if self.link.peer or reply in self._former:
+            self._requester.send_away(reply)
+        else:
+            self.link.peer = reply
+            self.link.fail('its accept frame did not arrive')
 
     def _on_plain(self, header: bytes | None, payload: bytes) -> None:
         """The server's word that nobody took a frame of ours, or an actor's that it does not run the call."""
@@ -142,6 +155,7 @@ class StreamCall:
             self._requester.send_away(reply)
             return
         if self.link.peer:
+            self._former.add(self.link.peer)
             self._requester.send_away(self.link.peer)
         self.link.reset()
         self.link.peer = reply
@@ -186,6 +200,7 @@ class StreamCall:
             self._forget_actor()
 
     def _forget_actor(self) -> None:
+        self._former.add(self.link.peer)
         self._requester.links.discard(self)
         self.link.reset()
         if self._looking is None or self._looking.done():

@@ -13,7 +13,7 @@ REPLY_PREFIX = '_REPLY.'
 """Responses travel below it: `_REPLY.<gateway id>.<target>.<token>`; the target is who may answer."""
 
 CALL_PREFIX = '_CALL.'
-"""Frames for actors travel below it: `_CALL.<worker id>.<target>.<token>`."""
+"""Frames for actors travel below it: `_CALL.<worker's name>.<process>.<target>.<token>`."""
 
 CANCEL_PREFIX = '_CANCEL.'
 """`_CANCEL.<target>`: calls that nobody waits for any more."""
@@ -71,14 +71,16 @@ def reply_pattern(target: str) -> re.Pattern[str]:
     return re.compile(rf'{re.escape(REPLY_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z')
 
 
-def call_inbox(worker_id: str, target: str, token: str) -> str:
-    """Where the frames for one job go."""
-    return f'{CALL_PREFIX}{worker_id}.{target}.{token}'
+def call_inbox(worker: str, process: str, target: str, token: str) -> str:
+    """Where the frames for one job go; processes of one name are told apart by a token of their own."""
+    return f'{CALL_PREFIX}{worker}.{process}.{target}.{token}'
 
 
 def call_pattern(target: str) -> re.Pattern[bytes]:
     """What an actor's inbox must look like before a caller publishes to it."""
-    return re.compile(rf'{re.escape(CALL_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z'.encode())
+    return re.compile(
+        rf'{re.escape(CALL_PREFIX)}[A-Za-z0-9_-]{{1,64}}\.[A-Za-z0-9]{{1,64}}\.{re.escape(target)}\.{_TOKEN}\Z'.encode()
+    )
 
 
 def cancel_subject(target: str) -> str:

@@ -31,6 +31,7 @@ Context = Any  # grpc.aio.ServicerContext, whose stubs cannot say that messages 
 
 _CODES = {Code[code.name]: code for code in grpc.StatusCode}
 _DETAILS = 'grpc-status-details-bin'
+_LOW = 1  # of grpc's levels: gzip before deflate
 
 
 class GrpcEdge:
@@ -88,8 +89,6 @@ class GrpcCall:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.metadata: Metadata = context.invocation_metadata()
-        self._compressing = False
-        self._began = False
 
     @property
     def remaining(self) -> float | None:
@@ -107,15 +106,10 @@ class GrpcCall:
         await self._context.send_initial_metadata(metadata)
 
     async def write(self, message: Message) -> None:
-        """Send a message. Compression is chosen with the first one: grpc.aio can only leave it out later."""
-        context = self._context
-        if not self._began:
-            self._began, self._compressing = True, message.compressed
-            if message.compressed:
-                context.set_compression(grpc.Compression.Gzip)
-        elif self._compressing and not message.compressed:
-            context.disable_next_message_compression()
-        await context.write(message.data)
+        """Send a message."""
+        if not message.compressed:
+            self._context.disable_next_message_compression()
+        await self._context.write(message.data)
 
 
 def _handler(gateway: Gateway, route: Route) -> _Handler:
@@ -196,8 +190,8 @@ async def _end(context: Context, response: Response) -> bytes:
         await context.send_initial_metadata(response.initial)
     status = response.status
     if status.code is Code.OK:
-        if response.compressed:
-            context.set_compression(grpc.Compression.Gzip)
+        if not response.compressed:
+            context.disable_next_message_compression()
         if response.trailing:
             context.set_trailing_metadata(response.trailing)
         return response.payload
@@ -211,6 +205,9 @@ async def _end(context: Context, response: Response) -> bytes:
 def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
     # What each of these prevents is told in docs/operations.md.
     values: dict[str, Any] = {
+        # Compress each answer as the client takes it; the edge leaves it out where the actor does not ask for it.
+        # context.set_compression() is no way: it heeds neither what the client takes nor unary answers.
+        'grpc.default_compression_level': _LOW,
         'grpc.so_reuseport': int(options.reuse_port),
         'grpc.max_receive_message_length': options.max_message_size,
         'grpc.max_send_message_length': -1,

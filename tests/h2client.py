@@ -14,11 +14,14 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hyperframe import frame as frames
 
+from natsgate.events.status import Code
+
 Pair = tuple[bytes, bytes]
 
 PREFACE = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
 WINDOW = 65_535
 FRAME_SIZE = 16_384
+_WIDE = 1 << 30
 GRPC = {
     b':method': b'POST',
     b':scheme': b'http',
@@ -74,10 +77,6 @@ class Stream:
         """Send RST_STREAM."""
         self._client.write(frames.RstStreamFrame(self.number, code))
 
-    def read_more(self, size: int) -> None:
-        """Open the window by so much."""
-        self._client.write(frames.WindowUpdateFrame(self.number, size))
-
     # Hearing
 
     async def over(self) -> 'Stream':
@@ -91,10 +90,12 @@ class Stream:
         return self._over.is_set()
 
     @property
-    def code(self) -> int | None:
-        """The number of the gRPC code; None when none came."""
-        found = dict(self.trailers).get(b'grpc-status')
-        return None if found is None else int(found)
+    def outcome(self) -> str:
+        """How it ended: the name of the gRPC code, else why the server reset it, else 'gone'."""
+        code = dict(self.trailers).get(b'grpc-status')
+        if code is not None:
+            return Code(int(code)).name
+        return 'gone' if self.reset is None else f'RST {self.reset.name}'
 
     @property
     def text(self) -> str:
@@ -143,7 +144,8 @@ class Http2Client:
 
     def write(self, *some: frames.Frame) -> None:
         """Send frames as they are."""
-        self._writer.write(b''.join(one.serialize() for one in some))
+        if not self.closed:
+            self._writer.write(b''.join(one.serialize() for one in some))
 
     def call(
         self,
@@ -172,19 +174,27 @@ class Http2Client:
         self.write(first, *rest)
         return stream
 
-    async def ask(self, method: str, data: bytes, pairs: Iterable[Pair] = (), **options: Mapping[bytes, bytes | None]) -> Stream:
-        """A whole call with one message, as it should be."""
-        stream = self.call(method, pairs, **options)
-        await stream.send(message(data), end=True)
+    async def ask(
+        self,
+        method: str,
+        body: bytes,
+        pairs: Iterable[Pair] = (),
+        *,
+        instead: Mapping[bytes, bytes | None] | None = None,
+    ) -> Stream:
+        """A whole call with this body."""
+        stream = self.call(method, pairs, instead=instead)
+        await stream.send(body, end=True)
         return await stream.over()
 
     def drop(self) -> None:
         """Break the connection off, as a client that crashes does."""
         self._writer.transport.abort()
 
-    def close(self) -> None:
-        """Close the connection without a word."""
-        self._writer.close()
+    def read_on(self) -> None:
+        """Begin to read: open all windows, and keep them open."""
+        self._reads = True
+        self.write(*(frames.WindowUpdateFrame(number, _WIDE) for number in (0, *self._streams)))
 
     # Hearing
 
@@ -255,6 +265,8 @@ class Http2Client:
         self.peer_window += change
         for stream in self._streams.values():
             stream.window += change
+        if SettingCodes.HEADER_TABLE_SIZE in settings:
+            self._encoder.header_table_size = settings[SettingCodes.HEADER_TABLE_SIZE]
         self.write(frames.SettingsFrame(0, flags=['ACK']))
         self._room.set()
         self._ready.set()

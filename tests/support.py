@@ -148,7 +148,10 @@ class Proxy:
         self._server = server
         self.drop: Callable[[Msg], bool] = lambda msg: False
         self.dropped = 0
+        self.tamper: Callable[[Msg], list[Msg]] = lambda msg: [msg]
+        """What is handed on instead of a message."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> 'Proxy':
         self._listener = await asyncio.start_server(self._accept, '127.0.0.1', 0)
@@ -160,9 +163,13 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection('127.0.0.1', self._server.port)
+        self._writers += [writer, up_writer]
         for pump in (self._pump(reader, up_writer), self._filter(up_reader, writer)):
             task = asyncio.create_task(pump)
             self._tasks.add(task)
@@ -178,6 +185,9 @@ class Proxy:
             for operation in parser.feed(data):
                 if isinstance(operation, Msg) and self.drop(operation):
                     self.dropped += 1
+                elif isinstance(operation, Msg):
+                    for msg in self.tamper(operation):
+                        writer.write(written(msg))
                 else:
                     writer.write(written(operation))
         writer.close()

@@ -66,7 +66,7 @@ async def test_the_nats_configuration(deployed_nats: str) -> None:
 
 def test_the_compose_file(compose: dict[str, Any]) -> None:
     services = compose['services']
-    assert set(services) == {'nats', 'gateway-1', 'gateway-2', 'actors'}
+    assert set(services) == {'nats', 'gateway-1', 'gateway-2', 'envoy', 'actors'}
     for service in services.values():
         for volume in service['volumes']:
             source = volume.split(':')[0]

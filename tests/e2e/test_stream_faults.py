@@ -1,0 +1,268 @@
+"""Streaming calls when readers stop, frames are lost, and processes die."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from demo.v1 import words_pb2, words_pb2_grpc
+from support import Program, Proxy, program, running_actors, running_gateway, stack, until
+
+from natsgate.command.demo.actors import ACTORS
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.events.frames import is_frame
+from natsgate.events.parser import Msg
+from natsgate.gateway.protos import Descriptors
+
+HERE = Path(__file__).parent
+PROTO = str(HERE.parents[1] / 'protos' / 'demo' / 'v1' / 'words.proto')
+ENV = {'PYTHONPATH': f'{HERE}:{Path(words_pb2.__file__).parent.parent.parent}'}
+Word, Split = words_pb2.Word, words_pb2.SplitRequest
+MIB = 1 << 20
+
+
+def worker_of(nats: EmbeddedNats) -> Any:
+    return program('work', 'streamers:ACTORS', '--nats', nats.url, env=ENV)
+
+
+@asynccontextmanager
+async def gateway_of(nats: EmbeddedNats) -> AsyncIterator[tuple[Program, Any]]:
+    async with program('serve', '--proto', PROTO, '--nats', nats.url, '--listen', '127.0.0.1:0') as gateway:
+        address = (await gateway.says('serving')).rpartition(' on ')[2]
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield gateway, words_pb2_grpc.WordsStub(channel)
+
+
+def rss(pid: int) -> int:
+    return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+async def at_rest(*pids: int) -> None:
+    """Wait until the processes use less than a tenth of a core: they wait, they do not spin."""
+    async with asyncio.timeout(20):
+        while True:
+            before = [cpu(pid) for pid in pids]
+            await asyncio.sleep(1)
+            if max(cpu(pid) - was for pid, was in zip(pids, before, strict=True)) < 0.1:
+                return
+
+
+async def test_a_client_that_stops_reading(nats: EmbeddedNats) -> None:
+    """1,000,000 messages of 1 KiB are due; the handler waits, and nobody collects them."""
+    async with worker_of(nats) as worker, gateway_of(nats) as (gateway, stub):
+        await worker.says('working')
+        assert [len(one.word) async for one in stub.Split(Split(text='flood 3000'))] == [1020] * 3000  # warm
+        before = rss(gateway.pid), rss(worker.pid)
+        call = stub.Split(Split(text='flood 1000000'))
+        await call.read()
+        await at_rest(gateway.pid, worker.pid)
+        grew = rss(gateway.pid) - before[0], rss(worker.pid) - before[1]
+        assert max(grew) < 32 * MIB, grew
+        call.cancel()
+        await worker.says('cancelled')
+
+
+async def test_a_handler_that_stops_reading(nats: EmbeddedNats) -> None:
+    async with worker_of(nats) as worker, gateway_of(nats) as (gateway, stub):
+        await worker.says('working')
+        before = rss(gateway.pid), rss(worker.pid)
+        call = stub.Echo()
+        await call.write(Word(word='read no more'))
+        await call.read()
+        sent = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            while True:
+                await call.write(Word(word='x' * 1020))
+                sent += 1
+
+        flooding = asyncio.create_task(flood())
+        await at_rest(gateway.pid, worker.pid)
+        assert 0 < sent < 20_000
+        grew = rss(gateway.pid) - before[0], rss(worker.pid) - before[1]
+        assert max(grew) < 32 * MIB, grew
+        flooding.cancel()
+        call.cancel()
+        await worker.says('cancelled')
+
+
+# Frames
+
+
+class Tamper:
+    """Does something to the n-th frame that passes."""
+
+    def __init__(self, at: int, what: str) -> None:
+        self.at, self.what = at, what
+        self.seen = 0
+        self.held: list[Msg] = []
+
+    def __call__(self, msg: Msg) -> list[Msg]:
+        if not is_frame(msg.header):
+            return [msg]
+        self.seen += 1
+        if self.held:
+            return [msg, self.held.pop()]
+        if self.seen != self.at:
+            return [msg]
+        if self.what == 'swapped':
+            self.held.append(msg)
+            return []
+        return [msg, msg] if self.what == 'doubled' else []
+
+
+@pytest.mark.parametrize('side', ['worker', 'gateway'])
+@pytest.mark.parametrize('what', ['lost', 'doubled', 'swapped'])
+async def test_frames_that_are_tampered_with(nats: EmbeddedNats, words: Descriptors, what: str, side: str) -> None:
+    """Each of the first frames in turn, on the way to the worker or to the gateway: exact, or UNAVAILABLE; never wrong."""
+    text = [str(number) for number in range(8)]
+    async with (
+        Proxy(nats) as proxy,
+        running_actors(proxy.url if side == 'worker' else nats.url, ACTORS),
+        running_gateway(proxy.url if side == 'gateway' else nats.url, words) as (serving, client),
+    ):
+        stub = words_pb2_grpc.WordsStub(client.channel)
+
+        async def call_echo() -> str:
+            echo, got = stub.Echo(timeout=10), []
+            try:
+                for word in text:
+                    await echo.write(Word(word=word))
+                    got.append((await echo.read()).word)
+                await echo.done_writing()
+                assert await echo.read() is grpc.aio.EOF
+            except grpc.aio.AioRpcError as error:
+                assert got == text[: len(got)]
+                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+                return 'UNAVAILABLE'
+            except (AttributeError, asyncio.InvalidStateError):  # the write or the read of a call that has ended
+                assert await echo.code() is grpc.StatusCode.UNAVAILABLE
+                return 'UNAVAILABLE'
+            assert got == text
+            return 'OK'
+
+        async def call_split() -> str:
+            got = []
+            try:
+                async for word in stub.Split(Split(text=' '.join(text)), timeout=10):
+                    got.append(word.word)
+            except grpc.aio.AioRpcError as error:
+                assert got == text[: len(got)]
+                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+                return 'UNAVAILABLE'
+            assert got == text
+            return 'OK'
+
+        for at in range(1, 10):
+            proxy.tamper = Tamper(at, what)
+            ended = await call_echo()
+            assert ended == 'OK' or what != 'doubled'
+            proxy.tamper = Tamper(min(at, 4), what)
+            assert await call_split() == 'OK' or what != 'doubled'
+        proxy.tamper = lambda msg: [msg]
+        assert await call_echo() == 'OK'
+        await until(lambda: not serving.requester.waiting)
+
+
+# Processes
+
+
+async def read_all(call: Any) -> list[str]:
+    return [word.word async for word in call]
+
+
+async def test_a_worker_that_is_killed_before_the_call_is_committed(nats: EmbeddedNats) -> None:
+    """The client sees nothing of it."""
+    async with worker_of(nats) as first, gateway_of(nats) as (_, stub):
+        await first.says('working')
+        reading = asyncio.create_task(read_all(stub.Split(Split(text='late 60'), timeout=20)))
+        await first.says('late in attempt 1')
+        async with worker_of(nats) as second:
+            await second.says('working')
+            first.process.kill()
+            assert await reading == [f'{second.pid} {number}' for number in range(5)]
+            assert second.find('late in attempt 2')
+
+
+async def test_a_worker_that_is_killed_after_the_call_is_committed(nats: EmbeddedNats) -> None:
+    async with worker_of(nats) as first, gateway_of(nats) as (_, stub):
+        await first.says('working')
+        call = stub.Split(Split(text='begin'), timeout=20)
+        assert (await call.read()).word == 'first'
+        async with worker_of(nats) as second:
+            await second.says('working')
+            first.process.kill()
+            killed = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call.read()
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert time.monotonic() - killed < 3
+            assert not second.find('begin')
+
+
+async def test_a_worker_that_stands_still_after_the_call_is_committed(nats: EmbeddedNats) -> None:
+    async with worker_of(nats) as worker, gateway_of(nats) as (_, stub):
+        await worker.says('working')
+        call = stub.Split(Split(text='begin'), timeout=20)
+        assert (await call.read()).word == 'first'
+        worker.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - stopped < 3
+        worker.process.send_signal(signal.SIGCONT)
+        await worker.says('cancelled')
+
+
+async def test_two_workers_that_both_hold_the_event(nats: EmbeddedNats) -> None:
+    """The first stands still before it has sent anything, and wakes up when the second one answers: one of them speaks."""
+    async with worker_of(nats) as first, gateway_of(nats) as (_, stub):
+        await first.says('working')
+        call = stub.Split(Split(text='late 3'), timeout=30)
+        reading = asyncio.create_task(read_all(call))
+        await first.says('late in attempt 1')
+        async with worker_of(nats) as second:
+            await second.says('working')
+            first.process.send_signal(signal.SIGSTOP)
+            await second.says('late in attempt', timeout=15)  # the server may give it to the first one once more
+            first.process.send_signal(signal.SIGCONT)
+            assert await reading == [f'{second.pid} {number}' for number in range(5)]
+
+
+async def test_a_gateway_that_is_killed(nats: EmbeddedNats) -> None:
+    """The handler is cancelled: it would work for nobody."""
+    async with worker_of(nats) as worker, gateway_of(nats) as (gateway, stub):
+        await worker.says('working')
+        call = stub.Split(Split(text='begin'), timeout=20)
+        assert (await call.read()).word == 'first'
+        gateway.process.kill()
+        await worker.says('cancelled', timeout=3)
+
+
+async def test_nats_that_is_restarted(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, ACTORS) as running:
+        stub = words_pb2_grpc.WordsStub(running.client.channel)
+        echo = stub.Echo(timeout=20)
+        await echo.write(Word(word='a'))
+        assert (await echo.read()).word == 'a'
+        await nats.kill()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await echo.read()
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        await nats.start()
+        await until(lambda: running.actors.connection.connected and running.serving.requester._connection.connected)
+        assert await read_all(stub.Split(Split(text='a b'), timeout=20)) == ['a', 'b']
+        await until(lambda: not any(worker.jobs for worker in running.actors.workers))
