@@ -305,6 +305,7 @@ class Worker:
     def _respond(self, job: Job, response: Response) -> None:
         if not job.head.reply or not self.actor.answers:
             return
+        response = response.fitted()
         if job.exchange is not None:
             job.exchange.end(response)
             return

@@ -19,6 +19,9 @@ MAX_MESSAGE_BYTES = 2048
 MAX_DETAILS_BYTES = 4096
 """gRPC clients take 8 KiB of trailers, and with more they lose the status itself: both together stay well below."""
 
+MAX_TRAILERS_BYTES = 7680
+"""All trailers together, counted as HTTP/2 does: 8 KiB without what gRPC and proxies add."""
+
 _CUT = ' [cut]'
 _MESSAGE_SAFE = bytes(range(0x20, 0x7F)).replace(b'%', b'')
 
@@ -103,11 +106,15 @@ class Status:
             message = _shortened(message, MAX_MESSAGE_BYTES - len(_CUT)) + _CUT
         if message == self.message and details == self.details:
             return self
-        if details:  # clients check that both messages are equal
-            packed = status_pb2.Status.FromString(details)
-            packed.message = message
-            details = packed.SerializeToString()
-        return replace(self, message=message, details=details)
+        return replace(self, details=details).saying(message)
+
+    def saying(self, message: str) -> Status:
+        """The same status with another message, in its details too: clients check that both are equal."""
+        if not self.details:
+            return replace(self, message=message)
+        packed = status_pb2.Status.FromString(self.details)
+        packed.message = message
+        return replace(self, message=message, details=packed.SerializeToString())
 
 
 class StatusError(Exception):

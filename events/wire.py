@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from natsgate.events import headers, metadata
 from natsgate.events.metadata import Metadata
-from natsgate.events.status import Code, Status, quote_message, unquote_message
+from natsgate.events.status import MAX_TRAILERS_BYTES, Code, Status, quote_message, unquote_message
 
 REPLY = 'Natsgate-Reply'
 DEADLINE = 'Natsgate-Deadline'
@@ -74,6 +74,17 @@ class Response:
     """Trailing metadata."""
     compressed: bool = False
     """The payload is to be compressed on HTTP/2."""
+
+
+    def fitted(self) -> Response:
+        """The same response within the limits of trailers: the code stays, what was cut is told in the message."""
+        status = self.status.fitted()
+        size = metadata.size(self.trailing)
+        said = len(quote_message(status.message)) + (len(status.details) * 4 + 2) // 3
+        if not self.trailing or size + said <= MAX_TRAILERS_BYTES:
+            return self if status is self.status else replace(self, status=status)
+        note = f' [metadata cut: {size} bytes are more than trailers carry]'
+        return replace(self, status=status.saying(status.message + note).fitted(), trailing=())
 
 
 OK_STATUS = Response().status

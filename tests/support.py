@@ -46,11 +46,13 @@ async def until(condition: Callable[[], object], timeout: float = 5) -> None:
 
 
 @asynccontextmanager
-async def running_actors(url: str, actors: Actors, **connection: Any) -> AsyncIterator[ConnectedActors]:
+async def running_actors(
+    url: str, actors: Actors, *, drain_timeout: float = 1, **connection: Any
+) -> AsyncIterator[ConnectedActors]:
     opened = await connect(url, **connection)
     connected = ConnectedActors(opened, tuple(actors))
     await connected.register()
-    listening = asyncio.create_task(connected.listen(drain_timeout=1))
+    listening = asyncio.create_task(connected.listen(drain_timeout=drain_timeout))
     try:
         yield connected
     finally:
