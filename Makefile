@@ -37,7 +37,8 @@ bench: setup ## Measure against others, side by side (QUICK=1: in a minute)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clients: setup .tools/grpcurl client-node client-go client-java client-rust ## Call the gateway with clients of other languages
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest -m clients tests
+	@$(BIN)/python -m pip install --quiet --group clients
+	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest -m clients tests/clients
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3

@@ -19,7 +19,7 @@ from natsgate.events.metadata import Metadata
 from natsgate.events.status import Code
 from natsgate.events.wire import Response
 from natsgate.gateway.call import Answer, Message
-from natsgate.gateway.conversation import NO_MESSAGE
+from natsgate.gateway.conversation import NO_MESSAGE, TWO_MESSAGES
 from natsgate.gateway.gateway import Gateway, unknown_method
 from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.routes import Route
@@ -148,6 +148,8 @@ def _unary(gateway: Gateway, route: Route) -> Any:
         message = await context.read()
         if not isinstance(message, bytes):  # grpc.aio.EOF
             return failed(Failure.UNKNOWN_METHOD, NO_MESSAGE)
+        if isinstance(await context.read(), bytes):
+            return failed(Failure.UNKNOWN_METHOD, TWO_MESSAGES)
         metadata: Metadata = context.invocation_metadata()
         return await gateway.unary(route, message, metadata=metadata, remaining=context.time_remaining())
 

@@ -45,7 +45,7 @@ class Stream:
         self.headers: list[Pair] = []
         """The first headers that came; those of a Trailers-Only answer are trailers."""
         self.trailers: list[Pair] = []
-        self.data = b''
+        self.data = bytearray()
         self.reset: ErrorCodes | None = None
         """Why the server reset the stream, if it did."""
         self.window = client.peer_window
@@ -105,10 +105,10 @@ class Stream:
     @property
     def messages(self) -> list[tuple[int, bytes]]:
         """The whole messages that came, each with its compressed flag."""
-        found, data = [], self.data
-        while len(data) >= 5 and len(data) >= (stop := 5 + int.from_bytes(data[1:5], 'big')):
-            found.append((data[0], data[5:stop]))
-            data = data[stop:]
+        found, data, start = [], self.data, 0
+        while (body := start + 5) <= len(data) and (stop := body + int.from_bytes(data[start + 1 : body])) <= len(data):
+            found.append((data[start], bytes(data[body:stop])))
+            start = stop
         return found
 
     def heard(self, pairs: list[Pair], ends: bool) -> None:
