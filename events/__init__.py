@@ -10,8 +10,10 @@ async with Events(COUNT_WORDS).connect() as conn:
 from natsgate.events.cloud_event import CloudEvent
 from natsgate.events.connection import Connection, ConnectOptions
 from natsgate.events.event import Event, EventWithResponse, Limits
+from natsgate.events.kind import Kind
 from natsgate.events.metadata import Metadata
 from natsgate.events.registry import ConnectedEvents, Events
+from natsgate.events.responses import Responses
 from natsgate.events.serializers import Serializer, SerializerError
 from natsgate.events.service import Service
 from natsgate.events.status import Code, ContractError, Status, StatusError
@@ -26,8 +28,10 @@ __all__ = [
     'Event',
     'EventWithResponse',
     'Events',
+    'Kind',
     'Limits',
     'Metadata',
+    'Responses',
     'Serializer',
     'SerializerError',
     'Service',

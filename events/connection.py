@@ -351,6 +351,13 @@ class Connection:
         return answer
 
 
+def shown(url: str) -> str:
+    """A server's URL without its user, password or token, for logs and errors."""
+    _, at, host = url.rpartition('@')
+    scheme, separator, _ = url.partition('://')
+    return f'{scheme if separator else ""}{separator}***@{host}' if at else url
+
+
 async def open_connection(options: ConnectOptions, *, timeout: float | None = None, patience: float = 1) -> Connection:
     """A connection, with a line in the log every few seconds while NATS is away. Raises as Connection.open()."""
     connection = Connection(options)
@@ -359,7 +366,7 @@ async def open_connection(options: ConnectOptions, *, timeout: float | None = No
     try:
         while not (await asyncio.wait({opening}, timeout=patience))[0]:
             waited, reason = time.monotonic() - started, connection.last_error or 'no answer yet'
-            log.warning('waiting for NATS at %s (%.0f s): %s', ', '.join(options.servers), waited, reason)
+            log.warning('waiting for NATS at %s (%.0f s): %s', ', '.join(map(shown, options.servers)), waited, reason)
             patience = min(patience * 2, 10)
     except asyncio.CancelledError:
         opening.cancel()

@@ -99,7 +99,10 @@ class GrpcCall:
     async def read(self) -> Message | None:
         """The client's next message. grpc.aio does not say whether it came compressed."""
         message = await self._context.read()
-        return Message(message) if isinstance(message, bytes) else None  # grpc.aio.EOF
+        if isinstance(message, bytes):
+            return Message(message)
+        await self._context.read()  # grpc.aio.EOF, also when the client has gone away: asked again, it says so
+        return None
 
     async def send_initial(self, metadata: Metadata) -> None:
         """Send initial metadata now."""

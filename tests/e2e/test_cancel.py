@@ -204,3 +204,34 @@ async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats) -> N
             await storm(16)
             grew = rss(gateway.pid) - memory[0], rss(worker.pid) - memory[1]
             assert max(grew) < 8 << 20, grew
+
+
+@pytest.mark.parametrize('how', ['cancelled', 'disconnected'])
+async def test_an_upload_that_breaks_off_never_looks_complete(nats: EmbeddedNats, words: Descriptors, how: str) -> None:
+    """grpc.aio reads the same from a client that has finished and from one that has gone away."""
+    ended: list[str] = []
+
+    async def join(messages: AsyncIterator[Any]) -> Any:
+        try:
+            async for _ in messages:
+                pass
+        except asyncio.CancelledError:
+            ended.append('cancelled')
+            raise
+        ended.append('complete')
+        return words_pb2.JoinResponse()
+
+    async with stack(nats, words, word_actors(Join=join)) as running:
+        for round_ in range(100):
+            options = [('grpc.use_local_subchannel_pool', 1)]
+            async with grpc.aio.insecure_channel(running.serving.addresses[0], options=options) as channel:
+                call = words_pb2_grpc.WordsStub(channel).Join()
+                for _ in range(3):
+                    await call.write(Word())
+                await until(lambda at=round_: sum(worker.runs for worker in running.actors.workers) == at + 1)
+                if how == 'cancelled':
+                    call.cancel()
+                else:
+                    await channel.close()
+                await until(lambda at=round_: len(ended) == at + 1)
+        assert set(ended) == {'cancelled'}
