@@ -52,6 +52,7 @@ class Failure(Enum):
     PUBLISH_REFUSED = auto()
     UNSERVED_METHOD = auto()
     STREAM_BROKEN = auto()
+    GATEWAY_STOPPED = auto()
     DUPLICATE = auto()
     DEADLINE = auto()
     CANCELLED = auto()
@@ -77,6 +78,7 @@ TABLE = {
     Failure.PUBLISH_REFUSED: Row(Code.INTERNAL),
     Failure.UNSERVED_METHOD: Row(Code.UNIMPLEMENTED),
     Failure.STREAM_BROKEN: Row(Code.UNAVAILABLE, idempotent=Code.UNAVAILABLE, never_retry=True),
+    Failure.GATEWAY_STOPPED: Row(Code.UNKNOWN, idempotent=Code.UNAVAILABLE, never_retry=True),
     Failure.DUPLICATE: Row(Code.ALREADY_EXISTS),  # only producers that choose their own ids see it, never gRPC clients
     Failure.DEADLINE: Row(Code.DEADLINE_EXCEEDED),
     Failure.CANCELLED: Row(Code.CANCELLED),

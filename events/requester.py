@@ -234,6 +234,13 @@ class Requester:
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (subject, len(pending.reply), pending.reply))
         self.publisher.withdraw(token, pending)
 
+    def break_off(self) -> None:
+        """End all that waits: this process stops before the answers are there."""
+        for token, pending in list(self._waiting.items()):
+            self.cancel(token, pending)
+            text = 'the gateway stopped before the call had ended'
+            self.end(token, failed(Failure.GATEWAY_STOPPED, text, idempotent=pending.destination.idempotent))
+
     # What arrives
 
     def _on_reply(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:

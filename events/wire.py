@@ -75,7 +75,6 @@ class Response:
     compressed: bool = False
     """The payload is to be compressed on HTTP/2."""
 
-
     def fitted(self) -> Response:
         """The same response within the limits of trailers: the code stays, what was cut is told in the message."""
         status = self.status.fitted()

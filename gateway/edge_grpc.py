@@ -219,6 +219,9 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
         'grpc.max_metadata_size': options.max_metadata_size,
         'grpc.absolute_max_metadata_size': options.max_metadata_size,
         'grpc.max_concurrent_streams': options.max_concurrent_streams,
+        # It counts calls that have ended and are not cleared away yet, and refuses those that a client may well begin.
+        # Against floods of resets stand grpc's limit of pending requests and our own of calls in flight.
+        'grpc.http.overload_protection': 0,
         'grpc.max_allowed_incoming_connections': options.max_connections,
         'grpc.keepalive_time_ms': _milliseconds(options.keepalive_time),
         'grpc.keepalive_timeout_ms': _milliseconds(options.keepalive_timeout),

@@ -22,6 +22,9 @@ from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Route
 
 
+_LAST_WORDS = 1.0  # seconds for the statuses of calls that did not end in time: grpc's own would invite a repetition
+
+
 class Serving:
     """A gateway that serves."""
 
@@ -83,7 +86,10 @@ async def serving(
         own.health.drain()
         own.health.end_watches()
         gateway.end_own()
-        await edge.stop(drain_timeout)
+        stopping = asyncio.create_task(edge.stop(drain_timeout + _LAST_WORDS), name='gateway/stop')
+        await asyncio.wait({stopping}, timeout=drain_timeout)
+        requester.break_off()
+        await stopping
         presence.close()
 
 

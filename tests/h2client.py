@@ -194,7 +194,8 @@ class Http2Client:
     def read_on(self) -> None:
         """Begin to read: open all windows, and keep them open."""
         self._reads = True
-        self.write(*(frames.WindowUpdateFrame(number, _WIDE) for number in (0, *self._streams)))
+        self.write(frames.SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: _WIDE}))
+        self.write(frames.WindowUpdateFrame(0, _WIDE))
 
     # Hearing
 

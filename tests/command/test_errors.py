@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import program
 
-from natsgate.command.embedded import EmbeddedNats
+from natsgate.command.embedded import EmbeddedNats, find_server
 
 ROOT = Path(__file__).parent.parent.parent
 WORDS = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
@@ -31,6 +32,20 @@ FILES = {
     'method.toml': f'proto = ["{WORDS}"]\n[methods."demo.v1.Words/Cuont"]\ntimeout = "1s"\n',
     'key.toml': f'proto = ["{WORDS}"]\n[methods."demo.v1.Words/Count"]\ntimeuot = "1s"\n',
     'plain.toml': f'proto = ["{WORDS}"]\n[methods."demo.v1.Words/Count"]\nevent = "counted"\n',
+    'event.toml': f'proto = ["{WORDS}"]\n[methods."demo.v1.Words/Count"]\nevent = 5\n',
+    'methods.toml': f'proto = ["{WORDS}"]\nmethods = 5\n',
+    'nowhere.toml': 'proto = ["nowhere.proto"]\n',
+    'listen.toml': f'proto = ["{WORDS}"]\nlisten = ["nonsense"]\n',
+    'taken.toml': f'proto = ["{WORDS}"]\nactors = ["taken:ACTORS"]\n[methods."demo.v1.Words/Count"]\nevent = "e"\n',
+    'broken.creds': '-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n',
+    'broken.nkey': 'SUnoseed\n',
+    'syntax.py': 'import json\nACTORS = = 5\n',
+    'inside.py': 'import importing\n',
+    'exiting.py': 'import sys\n\nsys.exit("bye")\n',
+    'generated.py': 'import hello_pb2\n',
+    'taken.py': 'from google.protobuf.struct_pb2 import Struct\nfrom natsgate.actors import *\n'
+    'from natsgate.events import Event\n'
+    'ACTORS = Actors(Actor("a", Event("e", Struct).with_response(Struct), lambda struct: struct))\n',
     'failing.py': 'ACTORS = 1 / 0\n',
     'importing.py': 'import not_there_at_all\n',
     'nothing.py': 'ACTORS = 5\n',
@@ -85,7 +100,19 @@ USAGE, CONFIG, FAILED = 2, 78, 1
     [
         ([], ['COMMAND']),
         (['srve'], ['srve', 'serve']),
-        (['serve', '--nats-timout', '3s'], ['--nats-timout']),
+        (['serve', '--nats-timout', '3s'], ['natsgate serve', "'--nats-timout'", "did you mean '--nats-timeout'"]),
+        (['serve', '--nats-time', '3s'], ["'--nats-time' is not known"]),
+        (['serve', '--nats-password', 'hunter'], ['NATSGATE_NATS_PASSWORD', '--nats-password-file']),
+        (['work', 'a:B', '--nats-token=hunter'], ['natsgate work', 'NATSGATE_NATS_TOKEN', '--nats-token-file']),
+        (['--debug', 'serve'], ['--debug', 'behind the command']),
+        (['demo', 'more'], ["'more'", 'too many']),
+        (['serve', '--listen', '127.0.0.1:99999'], ['--listen', "'127.0.0.1:99999'", 'up to 65535']),
+        (['serve', '--listen', 'nonsense'], ['--listen', "'nonsense'", 'HOST:PORT']),
+        (['serve', '--listen', '::1:50051'], ['--listen', '[IPV6]:PORT']),
+        (['serve', '--listen', '[::g]:50051'], ['--listen', '[IPV6]:PORT']),
+        (['call', 'nonsense', 'demo.v1.Words/Count'], ["'nonsense'", 'HOST:PORT']),
+        (['call', 'x:1', 'demo.v1.Words/Count', '-H', 'x'], ["'x'", 'key:value']),
+        (['call', 'x:1', 'demo.v1.Words/Count', '-H', 'x-bin:%'], ["'x-bin:%'", 'base64']),
         (['serve', '--timeout', 'soon'], ['--timeout', "'soon' is not a duration"]),
         (['serve', '--max-in-flight', '0'], ['--max-in-flight', 'at least 1']),
         (['serve', '--log-level', 'loud'], ['--log-level', 'one of debug']),
@@ -113,33 +140,67 @@ def test_usage(run: Run, arguments: list[str], parts: list[str]) -> None:
         (['serve', '--config', 'array.toml'], ['array.toml: proto', 'array']),
         (['serve', '--config', 'value.toml'], ['value.toml: timeout', "'soon'", 'a duration']),
         (['serve', '--config', 'syntax.toml'], ['syntax.toml']),
-        (['serve', '--config', 'same.toml'], ['Words/Count and demo.v1.Words/Lookup both go to x', 'another event']),
-        (['check', '--config', 'method.toml'], ["'demo.v1.Words/Cuont'", "did you mean 'demo.v1.Words/Count'"]),
+        (['serve', '--config', 'same.toml'], ['same.toml: demo.v1.Words/Count and demo.v1.Words/Lookup both go to x']),
+        (['check', '--config', 'method.toml'], ["method.toml: override for 'demo.v1.Words/Cuont'", 'did you mean']),
         (['check', '--config', 'key.toml'], ['key.toml', "'timeuot' is not known", 'timeout']),
         (['serve', '--proto', WORDS, '--nats', 'http://x'], ['http://x', 'nats://host:4222']),
         (['serve', '--proto', WORDS, '--nats', 'nats://x', '--embedded'], ['--embedded', '--nats']),
         (['serve', '--proto', WORDS, '--nats-creds', 'missing.creds'], ['nats-creds', 'missing.creds']),
-        (['serve', '--proto', WORDS, '--tls-cert', 'missing.pem'], ['tls-cert', 'tls-key']),
+        (['serve', '--proto', WORDS, '--nats-creds', 'broken.creds'], ['nats-creds: broken.creds', 'no JWT and seed']),
+        (['serve', '--proto', WORDS, '--nats-creds', 'empty.proto'], ['nats-creds: empty.proto', 'no JWT and seed']),
+        (['serve', '--proto', WORDS, '--nats-nkey', 'broken.nkey'], ['nats-nkey: broken.nkey', 'no nkey seed in it']),
+        (['serve', '--proto', WORDS, '--tls-cert', 'missing.pem'], ['tls-cert: missing.pem', 'no such file']),
+        (['serve', '--proto', WORDS, '--tls-cert', 'empty.proto'], ['tls-cert', 'tls-key']),
+        (['check', '--config', 'event.toml'], ['event.toml: [methods."demo.v1.Words/Count"]: event: 5']),
+        (['check', '--config', 'methods.toml'], ['methods.toml: methods', 'a table', '5']),
+        (['check', '--config', 'nowhere.toml'], ['nowhere.toml: proto: nowhere.proto: no such file']),
+        (['serve', '--config', 'listen.toml'], ["listen.toml: listen: 'nonsense' is not HOST:PORT"]),
         (['serve', '--proto', WORDS, '--name', 'a.b'], ["'a.b'"]),
         (['work'], ['no actors', 'MODULE:NAME']),
         (['work', 'failing'], ["'failing'", 'module:NAME']),
         (['work', 'missing:ACTORS'], ["'missing:ACTORS'", "No module named 'missing'"]),
         (['work', 'failing:ACTORS'], ['failing:ACTORS', 'ZeroDivisionError', 'failing.py:1']),
-        (['work', 'importing:ACTORS'], ['importing:ACTORS', 'not_there_at_all']),
+        (['work', 'importing:ACTORS'], ['importing:ACTORS', 'not_there_at_all', 'importing.py:1']),
+        (['work', 'inside:ACTORS'], ['inside:ACTORS', 'not_there_at_all', 'importing.py:1']),
+        (['work', 'syntax:ACTORS'], ['syntax:ACTORS', 'SyntaxError: invalid syntax', 'syntax.py:2']),
+        (['work', 'exiting:ACTORS'], ['exiting:ACTORS', "'bye'", 'exiting.py:3']),
+        (['work', 'generated:ACTORS'], ["No module named 'hello_pb2'", 'generated.py:1', '--proto']),
+        (['work', 'generated:ACTORS', '--proto', 'nope.proto'], ['nope.proto: no such file']),
+        (['work', 'generated:ACTORS', '--proto', 'broken.proto'], ['broken.proto:4']),
+        (['work', 'generated:ACTORS', '--proto', HELLO], ['generated has no Actors called ACTORS']),
         (['work', 'nothing:ACTORS'], ['nothing', 'no Actors called ACTORS']),
         (['work', 'nothing:OTHERS'], ['nothing', 'no Actors called OTHERS']),
         (['work', 'handler:ACTORS'], ["actor 'a'", 'handler.py:3', 'must take the message']),
         (['work', 'twice:ACTORS'], ["actor 'a'", 'declared twice']),
         (['work', 'plain:ACTORS', '--config', 'plain.toml'], ["actor 'counter'", "'counted'", '.with_response(']),
         (['check', 'plain:ACTORS', '--config', 'plain.toml'], ["actor 'counter'", "'counted'", '.with_response(']),
-        (['call', 'x:1', 'demo.v1.Words/Cuont', '--proto', WORDS], ["'demo.v1.Words/Cuont'", 'demo.v1.Words/Count']),
-        (['call', 'x:1', 'demo.v1.Words/Count', '{"txt": 1}', '--proto', WORDS], ['demo.v1.CountRequest', 'txt']),
-        (['call', 'x:1', 'demo.v1.Words/Count', '{', '--proto', WORDS], ['demo.v1.CountRequest']),
-        (['call', 'x:1', 'demo.v1.Words/Count', '-H', 'x', '--proto', WORDS], ["'x'", 'key:value']),
+        (['check', '--config', 'taken.toml'], [
+            "actor 'a' takes google.protobuf.Struct, but demo.v1.Words/Count wants demo.v1.CountRequest"]),
     ],
 )  # fmt: skip
 def test_configuration(run: Run, arguments: list[str], parts: list[str]) -> None:
     told(run(*arguments), CONFIG, *parts)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'parts'),
+    [
+        (['Cuont'], ["'demo.v1.Words/Cuont'", "did you mean 'demo.v1.Words/Count'"]),
+        (['Count', '{"txt": 1}'], ['demo.v1.CountRequest', 'txt']),
+        (['Count', '{'], ['demo.v1.CountRequest', 'breaks off']),
+        (['Count', '{} {}'], ['2 messages', 'Count takes one']),
+        (['Echo', '{} nope'], ['demo.v1.Word', "'nope'"]),
+    ],
+)
+def test_what_cannot_be_asked(run: Run, arguments: list[str], parts: list[str]) -> None:
+    method, *data = arguments
+    told(run('call', '127.0.0.1:1', f'demo.v1.Words/{method}', *data, '--proto', WORDS), USAGE, *parts)
+
+
+def test_without_nkeys(run: Run, tmp_path: Path) -> None:
+    (tmp_path / 'nkeys.py').write_text('raise ImportError')
+    done = run('serve', '--proto', WORDS, '--nats-nkey', 'broken.nkey', PYTHONPATH=str(tmp_path))
+    told(done, CONFIG, 'nats-nkey', "pip install 'natsgate[nkeys]'")
 
 
 def test_environment(run: Run) -> None:
@@ -158,12 +219,46 @@ def test_nats_is_away_at_the_start(run: Run) -> None:
     assert 'waiting for NATS' in done.stderr
 
 
+@pytest.mark.parametrize('url', ['nats://u:hunter@127.0.0.1:1', 'nats://u:hun/hunter@127.0.0.1:1', 'tls://hunter@:1'])
+def test_passwords_stay_secret(run: Run, url: str) -> None:
+    done = run('serve', '--proto', WORDS, '--nats', url, '--nats-timeout', '1500ms', '--log-level', 'debug')
+    assert done.returncode in (FAILED, CONFIG)
+    assert 'nats://***@127.0.0.1:1' in done.stderr or 'tls://***@:1' in done.stderr
+    assert 'hun' not in done.stderr
+
+
+@pytest.fixture
+def without_jetstream() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([find_server(), '--addr', '127.0.0.1', '--port', str(port)], stderr=subprocess.DEVNULL)
+    yield f'nats://127.0.0.1:{port}'
+    server.terminate()
+    server.wait(10)
+
+
+async def test_nats_without_jetstream(run: Run, without_jetstream: str) -> None:
+    url = without_jetstream
+    done = run('work', 'natsgate.command.demo.actors:ACTORS', '--proto', WORDS, '--nats', url)
+    told(done, FAILED, f'NATS at {url} has no JetStream', '--jetstream')
+    async with program('serve', '--proto', WORDS, '--nats', url, '--listen', '127.0.0.1:0') as gateway:
+        await gateway.says('has no JetStream')
+        await gateway.says('serving')
+
+
 async def test_a_port_in_use(nats: EmbeddedNats, run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
         address = f'127.0.0.1:{taken.getsockname()[1]}'
-        told(run('serve', '--proto', WORDS, '--nats', nats.url, '--listen', address), FAILED, address, 'in use')
+        done = run('serve', '--proto', WORDS, '--nats', nats.url, '--listen', address)
+        told(done, FAILED, address, 'in use')
+        assert 'add_port' not in done.stderr, 'gRPC has its say too'
+
+
+def test_a_host_that_does_not_exist(run: Run) -> None:
+    told(run('serve', '--proto', WORDS, '--listen', 'no-such-host.invalid:5'), FAILED, "host 'no-such-host.invalid'")
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:
@@ -188,6 +283,8 @@ def test_check_prints_the_routes(run: Run) -> None:
 
 def test_version_and_help(run: Run) -> None:
     assert run('--version').stdout.startswith('natsgate ')
+    assert '(default: 30s)' in run('serve', '--help').stdout
+    assert '(default: 4MiB)' in run('serve', '--help').stdout
     for command in ('serve', 'work', 'check', 'call', 'demo'):
         done = run(command, '--help')
         assert done.returncode == 0

@@ -77,22 +77,24 @@ async def test_a_drain(nats: EmbeddedNats) -> None:
         assert await running.end() == 0
 
 
-async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats) -> None:
+@pytest.mark.parametrize(('method', 'code'), [('Lookup', Code.UNAVAILABLE), ('Ponder', Code.UNKNOWN)])
+async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats, method: str, code: Code) -> None:
+    """It may have run: only what is idempotent may be repeated by a proxy."""
+
     async def never(request: Any) -> Any:
         await asyncio.sleep(60)
 
     arguments = ('--drain-delay', '0s', '--drain-timeout', '300ms')
     async with (
-        running_actors(nats.url, word_actors(Lookup=never)) as workers,
-        gateway(nats, *arguments) as (
-            running,
-            client,
-        ),
+        running_actors(nats.url, word_actors(**{method: never})) as workers,
+        gateway(nats, *arguments) as (running, client),
     ):
-        call = asyncio.create_task(client.call('Lookup'))
+        call = asyncio.create_task(client.call(method))
         await until(lambda: workers.workers[0].runs)
         running.stop()
-        assert (await call).code is Code.UNAVAILABLE
+        ended = await call
+        assert (ended.code, ended.reason) == (code, 'GATEWAY_STOPPED')
+        assert (('grpc-retry-pushback-ms', '-1') in ended.trailing) == (method == 'Ponder')
         assert await running.end(5) == 0
         await until(lambda: not workers.workers[0].jobs)  # the handler was told
 
@@ -156,12 +158,17 @@ async def test_calls_of_one_connection_are_limited(nats: EmbeddedNats, words: De
         await let_go.wait()
         return words_pb2.CountResponse()
 
-    async with stack(nats, words, word_actors(Count=slow), max_concurrent_streams=5) as running:
-        first = asyncio.create_task(running.client.call('Count', COUNT))
+    async with (
+        stack(nats, words, word_actors(Count=slow), max_concurrent_streams=5) as running,
+        grpc.aio.insecure_channel(running.serving.addresses[0]) as channel,  # which repeats what was refused unseen
+    ):
+        client = Client(channel)
+        first = asyncio.create_task(client.call('Count', COUNT))
         await until(lambda: running.runs)  # the client knows the limit by now
-        calls = [first, *(asyncio.create_task(running.client.call('Count', COUNT)) for _ in range(11))]
+        calls = [first, *(asyncio.create_task(client.call('Count', COUNT)) for _ in range(11))]
         await until(lambda: running.runs == 5)
         await asyncio.sleep(0.2)
         assert running.runs == 5
         let_go.set()
-        assert {(await call).code for call in calls} == {Code.OK}
+        ended = [await call for call in calls]
+        assert {(one.code, one.message) for one in ended} == {(Code.OK, '')}

@@ -102,7 +102,7 @@ def test_only_what_surely_did_not_run_or_may_run_twice_is_unavailable() -> None:
     unavailable = {what for what in Failure if failed(what, '').status.code is Code.UNAVAILABLE}
     assert unavailable == {Failure.DISCONNECTED, Failure.NO_STREAM, Failure.NO_WORKER, Failure.STREAM_BROKEN}
     repeatable = {what for what in Failure if failed(what, '', idempotent=True).status.code is Code.UNAVAILABLE}
-    assert repeatable - unavailable == {Failure.PUBLISH_UNCERTAIN, Failure.WORKER_CRASHED}
+    assert repeatable - unavailable == {Failure.PUBLISH_UNCERTAIN, Failure.GATEWAY_STOPPED, Failure.WORKER_CRASHED}
 
 
 def test_the_clock_follows_the_broker() -> None:
