@@ -22,6 +22,7 @@ Canceller = Callable[['Job', str], None]
 REMEMBERED_FOR = 10.0
 """Seconds for which a cancellation is remembered that came before its event."""
 _REMEMBERED = 10_000
+_LONGEST = 512  # bytes of a reply subject
 
 
 class Calls:
@@ -98,6 +99,8 @@ class Calls:
         if found is not None:
             job, canceller = found
             canceller(job, 'cancelled by its caller')
+            return
+        if len(payload) > _LONGEST:
             return
         now = self._loop.time()
         self._cancelled[payload] = now  # its event may be on the way
