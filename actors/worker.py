@@ -188,6 +188,7 @@ class Worker:
         if self.actor.kind is not Kind.UNARY:
             self._open_exchange(job)
         job.task = self._loop.create_task(self._run(job, message))
+        job.task.add_done_callback(lambda _: self._end(job))  # cancelled before its first step, it never runs
 
     def _open_exchange(self, job: Job) -> None:
         event = self.actor.event
@@ -199,11 +200,7 @@ class Worker:
         job.exchange.open()
 
     async def _run(self, job: Job, message: object) -> None:
-        try:
-            verdict = await self._verdict(job, message)
-            self._settle(job, verdict)
-        finally:
-            self._end(job)
+        self._settle(job, await self._verdict(job, message))
 
     def _end(self, job: Job) -> None:
         if job.timer is not None:

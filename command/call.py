@@ -3,35 +3,77 @@
 from __future__ import annotations
 
 import json
-import sys
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 
 from natsgate.command import client
-from natsgate.command.loading import descriptors_of
+from natsgate.command.check import table
+from natsgate.command.loading import descriptors_of, has_protos
 from natsgate.command.options import CallSettings
+from natsgate.command.reflect import reflected
+from natsgate.events.kind import Kind
 from natsgate.events.status import Code, ContractError
+from natsgate.gateway.protos import Descriptors
+
+HELP = """\
+JSON is the request, {} if left out. Where requests stream, it is any number of JSON values one after the other, none
+if left out. With - they are read from standard input; each is sent as soon as its line is complete.
+
+The response is printed as JSON; where responses stream, each on a line of its own as it comes. With --output json such
+a line is {"response": ...}, and the last line of all tells how the call ended: code, message, details, metadata,
+seconds, and the response if it is only one. The exit code is 0 for OK, 1 for any other status.
+
+Without METHOD the methods are listed. Unless protos are given, by a flag or in natsgate.toml, the server is asked for
+them (reflection).
+"""
 
 
 class CallFailed(Exception):  # noqa: N818
     """The call ended with another status than OK; the text is the whole answer."""
 
 
-async def call(settings: CallSettings, address: str, method: str, data: str) -> str:
-    """Make the call; returns what to print. Raises CallFailed with what to print, ContractError."""
-    descriptors = descriptors_of(settings)
-    found = client.find_method(descriptors, method)
-    request = sys.stdin.read() if data == '-' else data
+async def call(settings: CallSettings, address: str, method: str | None, data: str | None) -> str:
+    """Make the call; returns what to print at its end. Raises CallFailed with the same, ContractError, Unaskable."""
     async with _channel(settings, address) as channel:
+        try:
+            descriptors = await _descriptors(settings, channel)
+        except grpc.aio.AioRpcError as error:
+            raise CallFailed(_told(settings, client.failed(error), streamed=False)) from error
+        if method is None:
+            return _listed(descriptors, settings.output)
+        place = 'the protos given' if has_protos(settings) else 'what the server tells'
+        found = client.find_method(descriptors, method, place)
         outcome = await client.call(
-            channel, descriptors, found, request or '{}', metadata=_metadata(settings.header), timeout=settings.timeout
-        )
-    told = _as_json(outcome) if settings.output == 'json' else _as_text(outcome, settings.verbose)
+            channel, descriptors, found, data or '', metadata=settings.header, timeout=settings.timeout or None,
+            on_response=lambda response: _print(settings, response) if found.server_streaming else None,
+        )  # fmt: skip
+    told = _told(settings, outcome, streamed=found.server_streaming)
     if outcome.code is not Code.OK:
         raise CallFailed(told)
     return told
+
+
+async def _descriptors(settings: CallSettings, channel: grpc.aio.Channel) -> Descriptors:
+    return descriptors_of(settings) if has_protos(settings) else await reflected(channel, settings.timeout or None)
+
+
+def _listed(descriptors: Descriptors, output: str) -> str:
+    rows = [
+        (
+            f'{service.full_name}/{method.name}',
+            Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming).value,
+            method.input_type.full_name,
+            method.output_type.full_name,
+        )
+        for service in descriptors.services()
+        for method in service.methods
+    ]
+    if output == 'json':
+        return json.dumps([dict(zip(('method', 'kind', 'request', 'response'), row, strict=True)) for row in rows])
+    return '\n'.join(table([('METHOD', 'KIND', 'REQUEST', 'RESPONSE'), *rows]))
 
 
 def _channel(settings: CallSettings, address: str) -> grpc.aio.Channel:
@@ -45,38 +87,34 @@ def _channel(settings: CallSettings, address: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority), options=options)
 
 
-def _metadata(headers: Iterable[str]) -> list[tuple[str, str | bytes]]:
-    pairs: list[tuple[str, str | bytes]] = []
-    for header in headers:
-        key, colon, value = header.partition(':')
-        if not colon or not key.strip():
-            raise ContractError(f'header {header!r}: write key:value')
-        key, value = key.strip().lower(), value.strip()
-        try:
-            pairs.append((key, b64decode(value, validate=True) if key.endswith('-bin') else value))
-        except ValueError:
-            raise ContractError(f'header {key!r}: the value of a -bin key is base64') from None
-    return pairs
+def _print(settings: CallSettings, response: Any) -> None:
+    """One of several responses."""
+    shown = {'response': response} if settings.output == 'json' else response
+    print(json.dumps(shown, ensure_ascii=False), flush=True)
 
 
-def _as_json(outcome: client.Outcome) -> str:
-    return json.dumps(
-        {
-            'code': outcome.code.name, 'message': outcome.message, 'response': outcome.response,
-            'details': outcome.details, 'initial': _texts(outcome.initial), 'trailing': _texts(outcome.trailing),
-            'seconds': round(outcome.seconds, 6),
-        }
-    )  # fmt: skip
+def _told(settings: CallSettings, outcome: client.Outcome, *, streamed: bool) -> str:
+    """How the call ended; `streamed`: its responses were printed already."""
+    return _as_json(outcome, streamed) if settings.output == 'json' else _as_text(outcome, settings.verbose, streamed)
 
 
-def _as_text(outcome: client.Outcome, verbose: bool) -> str:
+def _as_json(outcome: client.Outcome, streamed: bool) -> str:
+    shown: dict[str, object] = {'code': outcome.code.name, 'message': outcome.message}
+    if not streamed:
+        shown['response'] = outcome.response
+    shown |= {'details': outcome.details, 'initial': _texts(outcome.initial), 'trailing': _texts(outcome.trailing)}
+    return json.dumps(shown | {'seconds': round(outcome.seconds, 6)})
+
+
+def _as_text(outcome: client.Outcome, verbose: bool, streamed: bool) -> str:
     lines = []
     if verbose:
         lines += [f'initial   {key}: {value}' for key, value in _texts(outcome.initial)]
         lines += [f'trailing  {key}: {value}' for key, value in _texts(outcome.trailing)]
         lines += [f'took      {outcome.seconds * 1000:.1f} ms']
     if outcome.code is Code.OK:
-        return '\n'.join([*lines, json.dumps(outcome.response, indent=2, ensure_ascii=False)])
+        response = [] if streamed else [json.dumps(outcome.response, indent=2, ensure_ascii=False)]
+        return '\n'.join([*lines, *response])
     lines.append(f'{outcome.code.name}: {outcome.message}')
     lines += [json.dumps(detail, indent=2, ensure_ascii=False) for detail in outcome.details]
     return '\n'.join(lines)

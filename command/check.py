@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from natsgate.command.loading import check_answers, descriptors_of, import_actors
+from natsgate.command.loading import Overrides, check_answers, descriptors_of, import_actors, routes_of
 from natsgate.command.options import CheckSettings
-from natsgate.gateway.routes import Override, Route, routes
+from natsgate.gateway.routes import Route
 
 
-def check(settings: CheckSettings, overrides: Mapping[str, Override]) -> str:
+def check(settings: CheckSettings, overrides: Overrides) -> str:
     """The routes, as a table or as JSON. Raises ContractError for what cannot work."""
-    table = routes(descriptors_of(settings), overrides)
-    unanswered = check_answers(table, import_actors(settings.actors, settings)) if settings.actors else []
+    descriptors = descriptors_of(settings)
+    routes = routes_of(descriptors, overrides)
+    unanswered = check_answers(routes, import_actors(settings.actors, descriptors)) if settings.actors else []
     if settings.output == 'json':
-        return json.dumps({'routes': [_row(route) for route in table.values()], 'unanswered': unanswered}, indent=2)
-    lines = _table([('METHOD', 'KIND', 'SUBJECT', 'STREAM', 'TIMEOUT'), *(_cells(route) for route in table.values())])
+        return json.dumps({'routes': [_row(route) for route in routes.values()], 'unanswered': unanswered}, indent=2)
+    lines = table([('METHOD', 'KIND', 'SUBJECT', 'STREAM', 'TIMEOUT'), *(_cells(route) for route in routes.values())])
     lines += [f'{method}: none of the actors takes it' for method in unanswered]
     return '\n'.join(lines)
 
@@ -31,6 +32,7 @@ def _cells(route: Route) -> tuple[str, ...]:
     return route.method[1:], route.kind.value, route.subject, route.stream, timeout
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

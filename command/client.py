@@ -1,10 +1,11 @@
-"""A small gRPC client that knows its messages from descriptors: JSON in, JSON out."""
+"""A small gRPC client that knows its messages from descriptors: JSON in, JSON out, all four kinds of call."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,16 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 
-from natsgate.events.status import Code, ContractError, Status
+from natsgate.command import jsons
+from natsgate.command.settings import did_you_mean
+from natsgate.events.status import Code, Status
 from natsgate.gateway.protos import Descriptors
 
 _DETAILS = 'grpc-status-details-bin'
+
+
+class Unaskable(Exception):  # noqa: N818
+    """There is no such method, or the data is not its request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +30,9 @@ class Outcome:
     """How a call ended, as JSON can say it."""
 
     code: Code
-    message: str
+    message: str = ''
     response: Any = None
-    """The response message as JSON; None for an error."""
+    """The last response message as JSON; None when there was none."""
     details: list[Any] = field(default_factory=list)
     """The details of an error, as JSON."""
     initial: tuple[tuple[str, str | bytes], ...] = ()
@@ -34,15 +41,14 @@ class Outcome:
     """How long it took."""
 
 
-def find_method(descriptors: Descriptors, name: str) -> MethodDescriptor:
-    """The method that `pkg.Service/Method` (or with a dot) names. Raises ContractError with what there is."""
+def find_method(descriptors: Descriptors, name: str, place: str = 'the protos given') -> MethodDescriptor:
+    """The method that `pkg.Service/Method` (or with a dot) names. Raises Unaskable with what there is."""
     service_name, _, method_name = name.strip('/').replace('/', '.').rpartition('.')
     methods = {f'{m.containing_service.full_name}/{m.name}': m for s in descriptors.services() for m in s.methods}
     found = methods.get(f'{service_name}/{method_name}')
     if found is None:
-        raise ContractError(f'method {name!r}: not in the protos; they have {", ".join(methods) or "none"}')
-    if found.client_streaming or found.server_streaming:
-        raise ContractError(f'method {name!r}: streams; this client makes unary calls')
+        hint = did_you_mean(name, methods) or f'; there are {", ".join(methods) or "none at all"}'
+        raise Unaskable(f'method {name!r} is not in {place}{hint}')
     return found
 
 
@@ -50,36 +56,98 @@ async def call(
     channel: grpc.aio.Channel,
     descriptors: Descriptors,
     method: MethodDescriptor,
-    request: str,
+    data: str,
     *,
     metadata: Iterable[tuple[str, str | bytes]] = (),
     timeout: float | None = None,
+    on_response: Callable[[Any], None] = lambda _: None,
 ) -> Outcome:
-    """Make one unary call. Raises ContractError for JSON that is not the request's message."""
-    message = descriptors.message_class(method.input_type.full_name)()
-    try:
-        json_format.Parse(request, message, descriptor_pool=descriptors.pool)
-    except json_format.ParseError as error:
-        raise ContractError(f'the data is not a {method.input_type.full_name}: {_one_line(error)}') from error
-    path = f'/{method.containing_service.full_name}/{method.name}'
-    unary: Any = channel.unary_unary(path)
+    """Make a call with requests in JSON, or those on STDIN; each response is told as it comes.
+
+    Raises Unaskable for wrong requests: before the call is begun, but for a stream of them on STDIN.
+    """
+    messages = _messages(descriptors, method, jsons.values(data))
+    if data != jsons.STDIN or not method.client_streaming:
+        messages = _again(_right_number(method, [message async for message in messages]))
+    output = descriptors.message_class(method.output_type.full_name)
+    response = None
+
+    def on_data(data: bytes) -> None:
+        nonlocal response
+        response = to_json(descriptors, output.FromString(data))
+        on_response(response)
+
     started = time.perf_counter()
-    running = unary(message.SerializeToString(), metadata=tuple(metadata), timeout=timeout)
+    # One kind of call does for all four: on the wire there is no difference.
+    stream: Any = channel.stream_stream(f'/{method.containing_service.full_name}/{method.name}')
+    running = stream(metadata=tuple(metadata), timeout=timeout)
     try:
-        data = await running
+        await _converse(running, messages, on_data)
     except grpc.aio.AioRpcError as error:
-        seconds = time.perf_counter() - started
-        return _failed(descriptors, error, seconds)
-    seconds = time.perf_counter() - started
-    response = descriptors.message_class(method.output_type.full_name).FromString(data)
+        return failed(error, descriptors, time.perf_counter() - started)
     return Outcome(
         code=Code.OK,
-        message='',
-        response=to_json(descriptors, response),
+        response=response,
         initial=tuple(await running.initial_metadata() or ()),
         trailing=tuple(await running.trailing_metadata() or ()),
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
     )
+
+
+async def _messages(
+    descriptors: Descriptors, method: MethodDescriptor, requests: AsyncIterable[str]
+) -> AsyncIterator[bytes]:
+    """The requests, serialized."""
+    name = method.input_type.full_name
+    try:
+        async for request in requests:
+            message = descriptors.message_class(name)()
+            json_format.Parse(request, message, descriptor_pool=descriptors.pool)
+            yield message.SerializeToString()
+    except (jsons.NoJson, json_format.ParseError) as error:
+        raise Unaskable(f'the data is not a {name}: {" ".join(str(error).split())[:300]}') from error
+
+
+def _right_number(method: MethodDescriptor, messages: list[bytes]) -> list[bytes]:
+    """The messages; an empty one where there is none, but ought to be."""
+    if method.client_streaming:
+        return messages
+    if len(messages) > 1:
+        raise Unaskable(f'the data is {len(messages)} messages, and {method.name} takes one')
+    return messages or [b'']
+
+
+async def _again(messages: list[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
+async def _converse(running: Any, messages: AsyncIterator[bytes], on_data: Callable[[bytes], None]) -> None:
+    """Write and read at the same time, until the server has ended the call."""
+
+    async def read() -> None:
+        async for data in running:
+            on_data(data)
+
+    async def write() -> None:
+        async for message in messages:
+            await running.write(message)
+        await running.done_writing()
+
+    reading, writing = (
+        asyncio.create_task(read(), name='client/read'),
+        asyncio.create_task(write(), name='client/write'),
+    )
+    try:
+        await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+        if writing.done() and isinstance(error := writing.exception(), Unaskable):
+            raise error
+        await reading  # it hears how the call ended, also where writing failed because it had
+    finally:
+        running.cancel()
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.gather(reading, writing, return_exceptions=True)
 
 
 def to_json(descriptors: Descriptors, message: Any) -> Any:
@@ -87,7 +155,8 @@ def to_json(descriptors: Descriptors, message: Any) -> Any:
     return json.loads(json_format.MessageToJson(message, descriptor_pool=descriptors.pool))
 
 
-def _failed(descriptors: Descriptors, error: grpc.aio.AioRpcError, seconds: float) -> Outcome:
+def failed(error: grpc.aio.AioRpcError, descriptors: Descriptors | None = None, seconds: float = 0.0) -> Outcome:
+    """How a call ended that did not end well."""
     trailing = tuple(error.trailing_metadata() or ())
     packed = next((value for key, value in trailing if key == _DETAILS), b'')
     status = Status(Code.of(error.code()), error.details() or '', packed if isinstance(packed, bytes) else b'')
@@ -101,14 +170,10 @@ def _failed(descriptors: Descriptors, error: grpc.aio.AioRpcError, seconds: floa
     )
 
 
-def _detail(descriptors: Descriptors, detail: Any) -> Any:
-    for pool in (descriptors.pool, None):
+def _detail(descriptors: Descriptors | None, detail: Any) -> Any:
+    for pool in (descriptors.pool if descriptors else None, None):
         try:
             return json.loads(json_format.MessageToJson(detail, descriptor_pool=pool))
         except (TypeError, json_format.Error):
             continue
     return {'@type': detail.type_url, 'value': detail.value.hex()}
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:300]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
+
+# gRPC reads it when it is imported. What it would print besides our one line about an error is none of ours.
+os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
 
 
 class JsonFormatter(logging.Formatter):

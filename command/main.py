@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from natsgate.command import logs, options
-from natsgate.command.call import CallFailed, call
+from natsgate.command.call import HELP, CallFailed, call
 from natsgate.command.check import check
 from natsgate.command.child import Child, as_told
+from natsgate.command.client import Unaskable
 from natsgate.command.demo.run import demo
+from natsgate.command.flags import Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
 from natsgate.command.loading import overrides_of
 from natsgate.command.nats import NatsAway
 from natsgate.command.parent import command_of, parent
 from natsgate.command.serve import serve
-from natsgate.command.settings import Parser, add_flags, check_environment, read_file, resolve, specs, variable
+from natsgate.command.settings import check_environment, read_file, resolve, specs, variable
+from natsgate.command.values import address
 from natsgate.command.work import work
 from natsgate.events.status import ContractError
 
@@ -36,7 +39,7 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'serve': (options.ServeSettings, 'run the gateway: gRPC in, NATS out'),
     'work': (options.WorkSettings, 'run actors'),
     'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
-    'call': (options.CallSettings, 'make one call: JSON in, JSON out'),
+    'call': (options.CallSettings, 'make a call, or list the methods: JSON in, JSON out'),
     'healthcheck': (options.HealthcheckSettings, 'ask a gateway whether it serves; for containers'),
     'demo': (options.DemoSettings, 'see it all work on this machine'),
 }
@@ -44,10 +47,15 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    parsed, unknown = parser().parse_known_args(arguments)
+    parsed, others = parser().parse_known_args(arguments)
     flags = vars(parsed)
-    if unknown:
-        flags['parser'].error(f'unrecognized arguments: {" ".join(unknown)}')
+    if others:
+        flags['parser'].error(unknown(others, COMMANDS[flags['command']][0]))
+    if (where := flags.get('address')) is not None:
+        try:
+            address(where)
+        except ValueError as error:
+            flags['parser'].error(f'{where!r} is not {error}')
     debug = bool(flags.get('debug')) or os.environ.get(variable('debug'), '') not in ('', '0', 'false')
     try:
         return _run(flags, arguments)
@@ -56,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED if flags['command'] in ('call', 'healthcheck') else 0  # asked to stop before it had begun
+    except BrokenPipeError:  # who reads no more is told no more, at the exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         if debug:
             raise
@@ -82,11 +93,10 @@ def parser() -> argparse.ArgumentParser:
                 'address', metavar='HOST:PORT', nargs='?', help='the gateway (default: where it listens)'
             )
         if name == 'call':
-            command.add_argument('address', metavar='HOST:PORT')
-            command.add_argument('method', metavar='PKG.SERVICE/METHOD')
-            command.add_argument(
-                'data', metavar='JSON', nargs='?', default='{}', help='the request; - reads it from stdin'
-            )
+            command.epilog, command.formatter_class = HELP, argparse.RawDescriptionHelpFormatter
+            command.add_argument('address', metavar='HOST:PORT', help='the server')
+            command.add_argument('method', metavar='METHOD', nargs='?', help='PKG.SERVICE/METHOD')
+            command.add_argument('data', metavar='JSON', nargs='?', help='the request; - reads it from stdin')
         add_flags(command, kind)
     return top
 
@@ -115,7 +125,8 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
         case 'check':
             print(check(settings, overrides))
         case 'call':
-            print(_loop(call(settings, flags['address'], flags['method'], flags['data'])))
+            if told := _loop(call(settings, flags['address'], flags['method'], flags['data'])):
+                print(told)
         case 'healthcheck':
             where = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen
             print(_loop(healthcheck(settings, flags['address'] or address_to_ask(where))))
@@ -133,11 +144,13 @@ def _loop(running: Coroutine[Any, Any, T]) -> T:
 
 
 def _told(error: Exception, command: str) -> int:
-    expected = isinstance(error, ContractError | Unhealthy | NatsAway | OSError)
+    expected = isinstance(error, ContractError | Unaskable | Unhealthy | NatsAway | OSError)
     text = ' '.join(str(error).split())
     print('natsgate:', text if expected else f'{type(error).__name__}: {text}', file=sys.stderr)
     if isinstance(error, Unhealthy):
         return error.code
+    if isinstance(error, Unaskable):
+        return USAGE
     if isinstance(error, ContractError):
         return INVALID if command == 'healthcheck' else CONFIG
     return FAILED

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from natsgate.command.credentials import creds_of, nkey_of, secret_of
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.options import NatsSettings
-from natsgate.events.connection import Connection, ConnectOptions, open_connection
+from natsgate.events.connection import Connection, ConnectOptions, open_connection, shown
 from natsgate.events.registry import DEFAULT_SERVER
 from natsgate.events.status import ContractError
 
@@ -36,7 +37,7 @@ async def connecting(settings: NatsSettings) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def _connected(settings: NatsSettings, servers: tuple[str, ...]) -> AsyncIterator[Connection]:
     options = ConnectOptions(servers=servers, name=settings.name, auth=auth_of(settings))
-    where = ', '.join(servers)
+    where = shown_servers(servers)
     try:
         connection = await open_connection(options, timeout=settings.nats_timeout)
     except TimeoutError as error:
@@ -55,20 +56,40 @@ def servers_of(settings: NatsSettings) -> tuple[str, ...]:
     """The servers that the settings or the environment name. Raises ContractError for what is no URL of one."""
     servers = settings.nats or (os.environ.get('NATS_URL', DEFAULT_SERVER),)
     for server in servers:
-        scheme, colon, rest = server.partition('://')
-        if colon and (scheme not in ('nats', 'tls', 'ws', 'wss') or not rest):
-            raise ContractError(f'nats: {server!r} is not a URL like nats://host:4222')
+        if not _is_url(server):
+            raise ContractError(f'nats: {shown(server)!r} is not a URL like nats://host:4222')
     return servers
+
+
+def no_jetstream(settings: NatsSettings) -> str:
+    """What to say of servers that nothing can be stored on."""
+    return f'NATS at {shown_servers(servers_of(settings))} has no JetStream: start it with --jetstream'
+
+
+def shown_servers(servers: Iterable[str]) -> str:
+    """The servers as they may stand in a log."""
+    return ', '.join(map(shown, servers))
+
+
+def _is_url(server: str) -> bool:
+    scheme, colon, rest = server.partition('://')
+    if colon and (scheme not in ('nats', 'tls', 'ws', 'wss') or not rest):
+        return False
+    try:
+        parts = urlsplit(server if colon else f'nats://{server}')
+        return bool(parts.hostname) and parts.port != 0  # read to see whether it is one
+    except ValueError:
+        return False
 
 
 def auth_of(settings: NatsSettings) -> dict[str, Any]:
     """nats-py's arguments for credentials and TLS. Raises ContractError for files that cannot be read."""
     auth: dict[str, Any] = {
-        'user_credentials': _existing(settings.nats_creds, 'nats-creds'),
-        'nkeys_seed': _existing(settings.nats_nkey, 'nats-nkey'),
+        'user_credentials': creds_of(settings.nats_creds),
+        'nkeys_seed': nkey_of(settings.nats_nkey),
         'user': settings.nats_user,
-        'password': settings.nats_password or _secret(settings.nats_password_file, 'nats-password-file'),
-        'token': settings.nats_token or _secret(settings.nats_token_file, 'nats-token-file'),
+        'password': settings.nats_password or secret_of(settings.nats_password_file, 'nats-password-file'),
+        'token': settings.nats_token or secret_of(settings.nats_token_file, 'nats-token-file'),
         'tls': _tls(settings),
         'tls_hostname': settings.nats_tls_hostname,
         'tls_handshake_first': settings.nats_tls_first or None,
@@ -87,15 +108,3 @@ def _tls(settings: NatsSettings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ContractError(f'nats-tls: {", ".join(str(f) for f in files if f)}: {error.strerror or error}') from error
     return context
-
-
-def _existing(file: Path | None, name: str) -> str | None:
-    if file is None:
-        return None
-    if not file.is_file():
-        raise ContractError(f'{name}: {file}: no such file')
-    return str(file)
-
-
-def _secret(file: Path | None, name: str) -> str | None:
-    return None if _existing(file, name) is None or file is None else file.read_text().strip()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from natsgate.command.child import Child
-from natsgate.command.settings import boolean, count, duration, one_of, path, setting, size
+from natsgate.command.settings import setting
+from natsgate.command.values import address, boolean, count, duration, header, one_of, path, size
 
 LEVELS = ('debug', 'info', 'warning', 'error')
 
@@ -74,7 +75,7 @@ class ListenSettings:
     """Where the gateway is."""
 
     listen: tuple[str, ...] = setting(
-        ('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', metavar='HOST:PORT', many=True
+        ('127.0.0.1:50051',), 'where to listen; port 0 takes a free one', parse=address, many=True
     )
 
 
@@ -143,8 +144,15 @@ class CheckSettings(ProtoSettings, LogSettings):
 class CallSettings(ProtoSettings, LogSettings):
     """`natsgate call`."""
 
-    header: tuple[str, ...] = setting((), 'metadata to send', metavar='KEY:VALUE', many=True, short='H')
-    timeout: float = setting(10.0, 'the deadline of the call', parse=duration)
+    header: tuple[tuple[str, str | bytes], ...] = setting(
+        (),
+        'metadata to send; the value of a -bin key in base64',
+        parse=header,
+        metavar='KEY:VALUE',
+        many=True,
+        short='H',
+    )
+    timeout: float = setting(10.0, 'the deadline of the call; 0: none', parse=duration)
     tls_ca: Path | None = setting(
         None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
     )

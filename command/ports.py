@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from natsgate.command.values import split_address
 from natsgate.events.status import ContractError
 
-_ADDRESS = re.compile(r'(?P<host>\[[^\]]+\]|[^:/]+):(?P<port>\d{1,5})\Z')
+
+async def check_hosts(addresses: Sequence[str]) -> None:
+    """Raise OSError for an address whose host does not exist; gRPC would say that the port is in use."""
+    loop = asyncio.get_running_loop()
+    for address in addresses:
+        if found := split_address(address):
+            try:
+                await loop.getaddrinfo(*found, type=socket.SOCK_STREAM)
+            except socket.gaierror as error:
+                raise OSError(f'cannot listen on {address}: host {found[0]!r}: {_reason(error)}') from error
 
 
 @contextmanager
@@ -24,14 +34,14 @@ def reserved(addresses: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _reserve(address: str, held: ExitStack) -> str:
-    found = _ADDRESS.match(address)
+    found = split_address(address)
     if found is None:
         raise ContractError(f'listen: {address!r}: only HOST:PORT can be shared by several processes; see --workers')
-    host, port = found['host'], int(found['port'])
+    host, port = found
     refused: OSError | None = None
     bound = 0
     try:
-        for family, *_, target in socket.getaddrinfo(host.strip('[]'), port, type=socket.SOCK_STREAM):
+        for family, *_, target in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             try:
                 bound = _hold(family, (target[0], bound or port, *target[2:]), held)
             except OSError as error:
@@ -42,7 +52,7 @@ def _reserve(address: str, held: ExitStack) -> str:
         raise OSError(f'cannot listen on {address}: {_reason(error)}') from error
     if not bound:
         raise OSError(f'cannot listen on {address}: {_reason(refused)}') from refused
-    return f'{host}:{bound}'
+    return f'{address.rpartition(":")[0]}:{bound}'
 
 
 def _hold(family: int, target: tuple[object, ...], held: ExitStack) -> int:

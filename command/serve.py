@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-from collections.abc import Mapping
 from dataclasses import fields
 
 import grpc
 
-from natsgate.command.loading import descriptors_of
-from natsgate.command.nats import connecting
+from natsgate.command.loading import Overrides, descriptors_of, routes_of
+from natsgate.command.nats import connecting, no_jetstream
 from natsgate.command.options import ServeSettings
+from natsgate.command.ports import check_hosts
+from natsgate.command.settings import specs
 from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
-from natsgate.events.connection import Connection
+from natsgate.command.values import size, told
+from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.status import ContractError
 from natsgate.gateway.options import GatewayOptions
-from natsgate.gateway.routes import Override, routes
+from natsgate.gateway.routes import Route
 from natsgate.gateway.server import serving
 
 log = logging.getLogger('natsgate.command')
@@ -24,18 +27,20 @@ log = logging.getLogger('natsgate.command')
 _HEADERS = 16 * 1024
 
 
-async def serve(settings: ServeSettings, overrides: Mapping[str, Override]) -> None:
+async def serve(settings: ServeSettings, overrides: Overrides) -> None:
     """Serve until a signal says stop. Raises ContractError, NatsAway, OSError."""
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
     descriptors = descriptors_of(settings)
-    table = routes(descriptors, overrides)
+    table = routes_of(descriptors, overrides)
     credentials = credentials_of(settings)
     options = GatewayOptions(
         reuse_port=settings.child is not None,
         **{field.name: getattr(settings, field.name) for field in fields(GatewayOptions) if field.name != 'reuse_port'},
     )
+    await check_hosts(settings.listen)
     async with connecting(settings) as connection:
         _tell_of_limits(connection, settings)
+        await _tell_of_jetstream(connection, settings, next(iter(table.values())))
         async with serving(
             connection,
             descriptors,
@@ -73,9 +78,22 @@ def credentials_of(settings: ServeSettings) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=authority is not None)
 
 
+async def _tell_of_jetstream(connection: Connection, settings: ServeSettings, route: Route) -> None:
+    """It is only told: until a server with JetStream is there, calls are UNAVAILABLE."""
+    with contextlib.suppress(ApiError, Disconnected, TimeoutError):
+        try:
+            await connection.api(f'STREAM.INFO.{route.stream}')
+        except NoResponders:
+            log.warning('%s', no_jetstream(settings))
+
+
 def _tell_of_limits(connection: Connection, settings: ServeSettings) -> None:
     if connection.max_payload < settings.max_message_size + _HEADERS:
-        log.warning(
-            'NATS takes messages up to %d bytes (max_payload), gRPC here up to %d: larger ones get RESOURCE_EXHAUSTED',
-            connection.max_payload, settings.max_message_size,
+        # Whoever has not chosen a size has no large messages in mind.
+        chosen = settings.max_message_size != specs(ServeSettings)['max_message_size'].default
+        log.log(
+            logging.WARNING if chosen else logging.INFO,
+            'NATS takes messages up to %s, so larger ones get RESOURCE_EXHAUSTED, though max-message-size is %s: '
+            'set max_payload to 8MB in the config file of nats-server, or max-message-size to less',
+            told(size, connection.max_payload), told(size, settings.max_message_size),
         )  # fmt: skip

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 
 from natsgate.actors import ConnectedActors
-from natsgate.command.loading import check_answers, descriptors_of, import_actors
-from natsgate.command.nats import connecting
+from natsgate.command.loading import Overrides, check_answers, descriptors_of, has_protos, import_actors, routes_of
+from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import WorkSettings
 from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
+from natsgate.events.connection import NoResponders
 from natsgate.events.sampling import keep_sampled
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions
-from natsgate.gateway.routes import Override, routes
 
 log = logging.getLogger('natsgate.command')
 
 
-async def work(settings: WorkSettings, overrides: Mapping[str, Override]) -> None:
+async def work(settings: WorkSettings, overrides: Overrides) -> None:
     """Work until a signal says stop. Raises ContractError, NatsAway."""
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
-    actors = import_actors(settings.actors, settings)
-    if settings.proto or settings.proto_package:
-        check_answers(routes(descriptors_of(settings), overrides), actors)
+    descriptors = descriptors_of(settings) if has_protos(settings) else None
+    routes = routes_of(descriptors, overrides) if descriptors else {}
+    actors = import_actors(settings.actors, descriptors)
+    check_answers(routes, actors)
     if not list(actors):
         raise ContractError(f'actors {", ".join(settings.actors)}: there are none in it')
     async with connecting(settings) as connection:
         connected = ConnectedActors(connection, tuple(actors))
-        await connected.register(options=StreamOptions(storage=settings.storage, replicas=settings.replicas))
+        try:
+            await connected.register(options=StreamOptions(storage=settings.storage, replicas=settings.replicas))
+        except NoResponders:
+            raise NatsAway(no_jetstream(settings)) from None
         clock = asyncio.create_task(
             keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock'
         )

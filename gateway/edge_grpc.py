@@ -31,6 +31,8 @@ Context = Any  # grpc.aio.ServicerContext, whose stubs cannot say that messages 
 
 _CODES = {Code[code.name]: code for code in grpc.StatusCode}
 _DETAILS = 'grpc-status-details-bin'
+_LOOK_EVERY = 0.1
+_ENDED_KEPT = 10
 _LOW = 1  # of grpc's levels: gzip before deflate
 
 
@@ -39,18 +41,45 @@ class GrpcEdge:
 
     def __init__(self, gateway: Gateway, *, credentials: grpc.ServerCredentials | None = None) -> None:
         self._credentials = credentials
-        self._server = grpc.aio.server(options=_channel_options(gateway.options))
-        self._server.add_generic_rpc_handlers([_Handlers(gateway)])
+        self._options = _channel_options(gateway.options)
+        self._handlers = _Handlers(gateway)
+        self._ended: list[grpc.aio.Server] = []
+        self._server = self._new_server()
+
+    def _new_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=self._options)
+        server.add_generic_rpc_handlers([self._handlers])
+        return server
 
     async def start(self, addresses: Sequence[str]) -> tuple[str, ...]:
         """Listen. Returns the addresses with their real ports. Raises OSError for one that cannot be bound."""
         bound = tuple(self._bind(address) for address in addresses)
         await self._server.start()
+        self._keeper = asyncio.create_task(self._keep(bound), name='gateway/edge')
         return bound
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, let the others end within `grace` seconds, cancel the rest."""
-        await self._server.stop(grace)
+        self._keeper.cancel()
+        await asyncio.gather(*(server.stop(grace) for server in (self._server, *self._ended)))
+
+    async def _keep(self, addresses: Sequence[str]) -> None:
+        """grpc.aio's server ends for good at a :path that is not UTF-8, which anybody can send: start another one."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._server._server.is_running():
+                continue
+            log.error('the gRPC server has ended by itself, another one is started')
+            self._ended.append(self._server)  # its calls go on; the last few are kept for them
+            if len(self._ended) > _ENDED_KEPT:
+                await self._ended.pop(0).stop(None)
+            try:
+                self._server = self._new_server()
+                for address in addresses:
+                    self._bind(address)
+                await self._server.start()
+            except OSError as error:  # again, a moment later
+                log.error('%s', error)
 
     def _bind(self, address: str) -> str:
         try:
@@ -213,6 +242,8 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
         # Compress each answer as the client takes it; the edge leaves it out where the actor does not ask for it.
         # context.set_compression() is no way: it heeds neither what the client takes nor unary answers.
         'grpc.default_compression_level': _LOW,
+        # A client's broken header would otherwise stay in the table that a proxy's connection shares among its clients.
+        'grpc.http2.hpack_table_size.decoder': 0,
         'grpc.so_reuseport': int(options.reuse_port),
         'grpc.max_receive_message_length': options.max_message_size,
         'grpc.max_send_message_length': -1,

@@ -1,4 +1,4 @@
-"""The demo: starts everything, makes four calls, tells what went over gRPC and over NATS."""
+"""The demo: starts everything, makes five calls, tells what went over gRPC and over NATS."""
 
 from __future__ import annotations
 
@@ -43,15 +43,19 @@ class Demo:
         await self._channel.close()
 
     async def call(self, method: str, request: str, *, timeout: float = 10) -> client.Outcome:
-        """Make one call, and tell what went over both wires."""
+        """Make a call, and tell what went over both wires."""
+        responses: list[str] = []
         found = client.find_method(self.descriptors, f'demo.v1.Words/{method}')
         self.tap.begin()
         _say(f'  gRPC  →  demo.v1.Words/{method} {request}   (deadline in {timeout:g} s)')
-        outcome = await client.call(self._channel, self.descriptors, found, request, timeout=timeout)
+        outcome = await client.call(
+            self._channel, self.descriptors, found, request, timeout=timeout,
+            on_response=lambda response: responses.append(json.dumps(response)),
+        )  # fmt: skip
         await self.tap.settled()
         for line in self.tap.lines():
-            _say(f'  NATS  {line}')
-        told = json.dumps(outcome.response) if outcome.response is not None else outcome.message
+            _say(f'  {line}')
+        told = ' '.join(responses) or outcome.message
         _say(f'  gRPC  ←  {outcome.code.name} {told}   after {outcome.seconds * 1000:.1f} ms')
         for detail in outcome.details:
             _say(f'           {json.dumps(detail)}')
@@ -90,16 +94,18 @@ async def _calls(demo: Demo) -> None:
     _say('3. A call whose handler takes longer than the caller waits')
     _expect(await demo.call('Ponder', '{"time": "5s"}', timeout=0.3), 'DEADLINE_EXCEEDED')
     _say('4. A call whose worker is killed while it runs: another one takes it over')
-    said = {worker: worker.said for worker in demo.workers}
-    killing = asyncio.create_task(_kill_whoever_ponders(said), name='demo/kill')
+    killing = asyncio.create_task(_kill_whoever_ponders(demo), name='demo/kill')
     outcome = await demo.call('Ponder', '{"time": "0.5s"}')
-    _say(f'           worker {await killing} was killed with SIGKILL in the middle\n')
+    await killing
     _expect(outcome, 'OK')
     if outcome.response['attempt'] != 2:
         raise RuntimeError(f'the demo did not go as it should: answered in attempt {outcome.response["attempt"]}')
+    _say('5. A call that streams both ways: stored like the others, then frames go to and fro')
+    _expect(await demo.call('Echo', '{"word": "to"} {"word": "be"}'), 'OK')
 
 
-async def _kill_whoever_ponders(said: dict[Process, int]) -> int:
+async def _kill_whoever_ponders(demo: Demo) -> None:
+    said = {worker: worker.said for worker in demo.workers}
     heard = {
         asyncio.create_task(worker.says('pondering', after=count), name=f'demo/{worker.pid}'): worker
         for worker, count in said.items()
@@ -109,7 +115,7 @@ async def _kill_whoever_ponders(said: dict[Process, int]) -> int:
         task.cancel()
     worker = heard[done.pop()]
     os.kill(worker.pid, signal.SIGKILL)
-    return worker.pid
+    demo.tap.note(f'worker {worker.pid} is killed with SIGKILL')
 
 
 def _expect(outcome: client.Outcome, code: str) -> None:
@@ -124,9 +130,8 @@ def _try_next(address: str, keep: bool) -> None:
     shown = address if keep else f'127.0.0.1:{PORT}'
     data = """'{"text": "to be or not to be"}'"""
     _say(f'{where}, try:\n')
-    _say(f'  grpcurl -plaintext -import-path {PROTOS} -proto demo/v1/words.proto \\')
-    _say(f'    -d {data} {shown} demo.v1.Words/Count\n')
-    _say(f'  {_natsgate()} call --proto {PROTO} {shown} demo.v1.Words/Count {data}\n')
+    _say(f'  {_natsgate()} call {shown} demo.v1.Words/Count {data}')
+    _say(f'  grpcurl -plaintext -d {data} {shown} demo.v1.Words/Count\n')
     if keep:
         _say('Serving until Ctrl-C.')
 

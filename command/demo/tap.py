@@ -1,16 +1,16 @@
-"""What the demo sees of NATS: the requests and responses of one call, as they go by."""
+"""What the demo sees of NATS: the requests, frames and responses of one call, as they go by."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from natsgate.events import headers, wire
+from natsgate.events import frames, headers, wire
 from natsgate.events.connection import Connection
 
 
 class Tap:
-    """Listens to the subjects of services and to the reply subjects."""
+    """Listens to the subjects of services, to reply subjects and to the inboxes of streaming calls."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -21,6 +21,7 @@ class Tap:
         """Begin to listen."""
         await self._connection.subscribe('rpc.>', self._on_request)
         await self._connection.subscribe('_REPLY.>', self._on_reply)
+        await self._connection.subscribe('_CALL.>', self._on_frame_to_actor)
         await self._connection.subscribe('$JS.ACK.>', self._on_ack)
         await self._connection.synced()
 
@@ -38,29 +39,43 @@ class Tap:
         """What was heard, one line each."""
         return list(self._lines)
 
+    def note(self, what: str) -> None:
+        """Something that happens beside the wire."""
+        self._add('      !', what)
+
     def _add(self, arrow: str, what: str) -> None:
         self._lines.append(f'{arrow}  {(time.perf_counter() - self._began) * 1000:7.1f} ms  {what}')
 
     def _on_request(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         head = wire.decode_request(header)
-        self._add(
-            '→',
-            f'{subject.decode()}   {len(payload)} bytes, reply to {_short(head.reply)}',
-        )
+        self._add('NATS  →', f'{subject.decode()}   {len(payload)} bytes, reply to {_short(head.reply)}')
 
     def _on_reply(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         if b'.@ack.' in subject:
-            self._add('←', f'stored: {payload.decode()}')
-            return
-        told = ', '.join(
-            f'{name}: {value}' for name, value in headers.parse(header) if name in (wire.STATUS, wire.MESSAGE)
-        )
-        self._add('←', f'{_short(subject.decode())}   {len(payload)} bytes, {told}')
+            self._add('NATS  ←', f'stored: {payload.decode()}')
+        elif header is not None and frames.is_frame(header):
+            self._add('NATS  ←', f'{_short(subject.decode())}   {_frame(header, payload)}')
+        else:
+            self._add('NATS  ←', f'{_short(subject.decode())}   {len(payload)} bytes, {_status(header)}')
+
+    def _on_frame_to_actor(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        self._add('NATS  →', f'{_short(subject.decode())}   {_frame(header or b"", payload)}')
 
     def _on_ack(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         attempt = subject.split(b'.')[4].decode()
         word = {b'': 'acknowledged', b'+WPI': 'still at work', b'-NAK': 'given back'}.get(payload, payload.decode())
-        self._add('→', f'attempt {attempt}: {word}')
+        self._add('NATS  →', f'attempt {attempt}: {word}')
+
+
+def _frame(block: bytes, payload: bytes) -> str:
+    frame = frames.decode(block, payload)
+    size = f', {len(payload)} bytes' if payload else ''
+    status = f', {_status(block)}' if frame.kind is frames.FrameKind.END else ''
+    return f'frame {frame.number}: {frame.kind.value.decode()}{size}{status}'
+
+
+def _status(block: bytes | None) -> str:
+    return ', '.join(f'{name}: {value}' for name, value in headers.parse(block) if name in (wire.STATUS, wire.MESSAGE))
 
 
 def _short(reply: str) -> str:

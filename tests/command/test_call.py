@@ -164,4 +164,4 @@ def test_values_out_of_text(chunks: list[str], values: list[str]) -> None:
 def test_what_is_no_json(text: str) -> None:
     splitter = Splitter()
     with pytest.raises(NoJson):
-        list([*splitter.feed(text), *splitter.finish()])
+        _ = [*splitter.feed(text), *splitter.finish()]

@@ -1,4 +1,4 @@
-"""The demo: four calls, told on both wires; nothing stays behind."""
+"""The demo: five calls, told on both wires; nothing stays behind."""
 
 import asyncio
 import os
@@ -34,12 +34,14 @@ async def test_the_demo() -> None:
         'ResourceInfo',
         'DEADLINE_EXCEEDED',
         '"attempt": 2',
-        'SIGKILL',
         'grpcurl -plaintext',
     ):
         assert part in out, out
     assert 'rpc.demo.v1.Words.Count' in out
     assert 'grpc-status: 0' in out
+    assert out.index('is killed with SIGKILL') < out.index('"attempt": 2'), 'it stands where it happened'
+    for frame in ('frame 0: accept', 'frame 0: go', ': data, ', ': end, grpc-status: 0'):
+        assert frame in out
     assert not descendants_alive(out)
 
 

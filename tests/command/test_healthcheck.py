@@ -140,7 +140,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
         ([], {'NATSGATE_LISTEN': '0.0.0.0:0'}, 'give its address'),
         (['x:1', '--tls-ca', 'missing.pem'], {}, 'missing.pem'),
         (['x:1', '--tls-server-name', 'x'], {}, 'tls-ca'),
-        (['x:1', '--tls-ca', 'missing.pem', '--tls-client-key', 'x'], {}, 'one needs the other'),
+        (['x:1', '--tls-ca', __file__, '--tls-client-key', __file__], {}, 'one needs the other'),
     ],
 )
 async def test_invalid_arguments(arguments: list[str], env: dict[str, str], told: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from natsgate.gateway.protos import Descriptors
 pytestmark = pytest.mark.asyncio(loop_scope='module')
 
 UNARY_TWO_MESSAGES = 'UNIMPLEMENTED'
-"""What a unary call with two messages ends with: OK while only its first is read, UNIMPLEMENTED if both are."""
+"""What a unary call with two messages ends with: OK if only its first is read, UNIMPLEMENTED if both are."""
 
 UNARY, SERVER, CLIENT, BIDI = KINDS = ('Count', 'Split', 'Join', 'Echo')
 DATA = words_pb2.CountRequest(text='one two three').SerializeToString()
@@ -422,10 +422,10 @@ async def test_a_handler_that_does_not_compress(shared: Shared, kind: str) -> No
 # Ends before the end
 
 
-async def begun(shared: Shared, client: Http2Client, kind: str, *, end: bool = False) -> Stream:
-    """A call whose handler runs and waits."""
+async def begun(shared: Shared, client: Http2Client, kind: str, *, open: bool = False) -> Stream:
+    """A call whose handler runs and waits. `open`: the client has not said that there are no more messages."""
     stream = client.call(kind, [(b'x-do', b'wait')])
-    await stream.send(ONE, end=end or kind == SERVER)
+    await stream.send(ONE, end=not open)
     await until(lambda: shared.handlers.began == 1)
     if kind == SERVER:
         await until(lambda: len(stream.messages) == 3)
@@ -434,32 +434,48 @@ async def begun(shared: Shared, client: Http2Client, kind: str, *, end: bool = F
     return stream
 
 
-@pytest.mark.parametrize('end', [False, True], ids=['open', 'half-closed'])
-@pytest.mark.parametrize('kind', KINDS)
-async def test_a_reset_cancels_the_handler(shared: Shared, kind: str, end: bool) -> None:
+RUNNING = pytest.mark.parametrize(
+    ('kind', 'open'), [(UNARY, False), (SERVER, False), (CLIENT, False), (CLIENT, True), (BIDI, False), (BIDI, True)]
+)
+
+
+@RUNNING
+async def test_a_reset_cancels_the_handler(shared: Shared, kind: str, open: bool) -> None:
     async with raw_client(shared.address) as client:
-        stream = await begun(shared, client, kind, end=end)
+        stream = await begun(shared, client, kind, open=open)
         stream.cancel()
         await until(lambda: shared.handlers.cancelled == 1, timeout=1)
         await well(client)
 
 
-@pytest.mark.parametrize('kind', KINDS)
-async def test_a_lost_connection_cancels_the_handler(shared: Shared, kind: str) -> None:
+@RUNNING
+async def test_a_lost_connection_cancels_the_handler(shared: Shared, kind: str, open: bool) -> None:
     async with raw_client(shared.address) as client:
-        await begun(shared, client, kind)
+        await begun(shared, client, kind, open=open)
         client.drop()
         await until(lambda: shared.handlers.cancelled == 1, timeout=1)
 
 
-@pytest.mark.parametrize('kind', KINDS)
-async def test_a_deadline_is_kept_for_a_client_that_does_not(shared: Shared, kind: str) -> None:
+@RUNNING
+async def test_a_deadline_is_kept_for_a_client_that_does_not(shared: Shared, kind: str, open: bool) -> None:
     async with raw_client(shared.address) as client:
         stream = client.call(kind, [(b'x-do', b'wait'), (b'grpc-timeout', b'200m')])
-        await stream.send(ONE, end=kind == SERVER)
+        await stream.send(ONE, end=not open)
         assert (await stream.over()).outcome == 'DEADLINE_EXCEEDED'
         await until(lambda: shared.handlers.cancelled == 1, timeout=1)
         await well(client)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('body', [b'', ONE[:3], ONE[:-3]], ids=['nothing', 'half a prefix', 'half a message'])
+async def test_a_client_that_stops_in_the_middle(shared: Shared, kind: str, body: bytes) -> None:
+    """It sends no more and does not say so: only its deadline ends the call."""
+    async with raw_client(shared.address) as client:
+        stream = client.call(kind, [(b'grpc-timeout', b'200m')])
+        await stream.send(body)
+        assert (await stream.over()).outcome == 'DEADLINE_EXCEEDED'
+        await well(client)
+    assert shared.handlers.ended == 1
 
 
 @pytest.mark.parametrize('how', ['reset', 'drop'])
