@@ -67,7 +67,7 @@ class GrpcEdge:
         """grpc.aio's server ends for good at a :path that is not UTF-8, which anybody can send: start another one."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            if self._server._server.is_running():
+            if self._server._server.is_running():  # type: ignore[attr-defined]  # private, and nothing else tells
                 continue
             log.error('the gRPC server has ended by itself, another one is started')
             self._ended.append(self._server)  # its calls go on; the last few are kept for them

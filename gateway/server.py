@@ -21,7 +21,6 @@ from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Route
 
-
 _LAST_WORDS = 1.0  # seconds for the statuses of calls that did not end in time: grpc's own would invite a repetition
 
 
