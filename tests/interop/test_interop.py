@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from h2client import raw_client
+from h2client import message, raw_client
 from support import ROOT, program
 
 from natsgate.command.embedded import EmbeddedNats
@@ -131,8 +131,8 @@ def pb() -> Callable[..., Any]:
 async def answers(address: str, method: str, request: Any, response: Any, pairs: Pairs) -> tuple[list[bool], list[int]]:
     """Call, with these headers: whether each answer came compressed, and how many bytes were in it."""
     async with raw_client(address) as client:
-        stream = await client.ask(SERVICE + method, request.SerializeToString(), pairs)
-    assert stream.code == 0, stream.text
+        stream = await client.ask(SERVICE + method, message(request.SerializeToString()), pairs)
+    assert stream.outcome == 'OK', stream.text
     headers = dict(stream.headers)
     assert set(ECHO) & set(pairs) <= set(stream.headers)
     flags = [flag == 1 for flag, _ in stream.messages]
