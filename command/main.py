@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Coroutine, Sequence
@@ -17,16 +18,20 @@ from natsgate.command.check import check
 from natsgate.command.child import Child, as_told
 from natsgate.command.client import Unaskable
 from natsgate.command.demo.run import demo
+from natsgate.command.envoy import envoy
 from natsgate.command.flags import Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
-from natsgate.command.loading import overrides_of
+from natsgate.command.hosted import ARGUMENTS
+from natsgate.command.loading import Overrides, overrides_of
 from natsgate.command.nats import NatsAway
 from natsgate.command.parent import command_of, parent
-from natsgate.command.serve import serve
+from natsgate.command.serve import serve, serve_until
 from natsgate.command.settings import check_environment, read_file, resolve, specs, variable
+from natsgate.command.signals import AnyStop
 from natsgate.command.values import address
 from natsgate.command.work import work
 from natsgate.events.status import ContractError
+from natsgate.gateway.server import EdgeFactory
 
 T = TypeVar('T')
 
@@ -103,21 +108,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
     name = flags['command']
-    kind = COMMANDS[name][0]
-    known = sorted({field for each in options.ALL for field in specs(each)})
-    check_environment(os.environ, known)
-    place = flags['config'] or (Path(os.environ[variable('config')]) if os.environ.get(variable('config')) else None)
-    given = place is not None
-    place = place or DEFAULT_FILE
-    file = read_file(place, known) if given or place.exists() else {}
-    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
-    child = Child.from_environment(os.environ)
-    settings = as_told(settings, child)
-    logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format, child.number if child else 0)
-    overrides = overrides_of(file, place)
+    settings, overrides, listen = _resolved(flags)
     match name:
         case 'serve' | 'work' if settings.workers > 1:
             return _loop(parent(settings, command_of(arguments)))
+        case 'serve' if settings.edge == 'envoy':
+            return _loop(envoy(settings, sys.argv[1:] if arguments is None else arguments))
         case 'serve':
             _loop(serve(settings, overrides))
         case 'work':
@@ -128,10 +124,37 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
             if told := _loop(call(settings, flags['address'], flags['method'], flags['data'])):
                 print(told)
         case 'healthcheck':
-            where = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen
-            print(_loop(healthcheck(settings, flags['address'] or address_to_ask(where))))
+            print(_loop(healthcheck(settings, flags['address'] or address_to_ask(listen))))
         case 'demo':
             _loop(demo(settings))
+    return 0
+
+
+def _resolved(flags: dict[str, Any]) -> tuple[Any, Overrides, tuple[str, ...]]:
+    """The command's settings, what the file says of methods and services, and where the gateway listens."""
+    known = sorted({field for each in options.ALL for field in specs(each)})
+    check_environment(os.environ, known)
+    place = flags['config'] or (Path(os.environ[variable('config')]) if os.environ.get(variable('config')) else None)
+    given = place is not None
+    place = place or DEFAULT_FILE
+    file = read_file(place, known) if given or place.exists() else {}
+    kind = COMMANDS[flags['command']][0]
+    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
+    child = Child.from_environment(os.environ)
+    settings = as_told(settings, child)
+    logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format, child.number if child else 0)
+    listen = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen
+    return settings, overrides_of(file, place), listen
+
+
+async def hosted(stop: AnyStop, edge: EdgeFactory) -> int:
+    """Serve inside another server's process, as the command line in the environment says; returns the exit code."""
+    flags = vars(parser().parse_args(json.loads(os.environ[ARGUMENTS])))
+    try:
+        settings, overrides, _ = _resolved(flags)
+        await serve_until(stop, settings, overrides, edge=edge)
+    except Exception as error:
+        return _told(error, 'serve')
     return 0
 
 

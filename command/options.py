@@ -83,6 +83,9 @@ class ListenSettings:
 class ServeSettings(ListenSettings, ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
     """`natsgate serve`."""
 
+    edge: str = setting(
+        'grpc', 'what speaks HTTP/2: grpc.aio, or Envoy in the same process', parse=one_of('grpc', 'envoy')
+    )
     timeout: float = setting(60.0, 'the longest that a call may take', parse=duration)
     max_message_size: int = setting(4 << 20, 'the largest request', parse=size)
     max_metadata_size: int = setting(16 << 10, "the most of a call's metadata", parse=size)

@@ -14,13 +14,14 @@ from natsgate.command.nats import connecting, no_jetstream
 from natsgate.command.options import ServeSettings
 from natsgate.command.ports import check_hosts
 from natsgate.command.settings import specs
-from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
+from natsgate.command.signals import AnyStop, Stop, leave_it_to_the_parent, stop_at_once
 from natsgate.command.values import size, told
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.status import ContractError
+from natsgate.gateway.edge_grpc import GrpcEdge
 from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.routes import Route
-from natsgate.gateway.server import serving
+from natsgate.gateway.server import EdgeFactory, serving
 
 log = logging.getLogger('natsgate.command')
 
@@ -29,14 +30,15 @@ _HEADERS = 16 * 1024
 
 async def serve(settings: ServeSettings, overrides: Overrides) -> None:
     """Serve until a signal says stop. Raises ContractError, NatsAway, OSError."""
+    credentials = credentials_of(settings)
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
+    await serve_until(stop, settings, overrides, edge=lambda gateway: GrpcEdge(gateway, credentials=credentials))
+
+
+async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrides, *, edge: EdgeFactory) -> None:
+    """Serve through this edge until it is told to stop. Raises as serve()."""
     descriptors = descriptors_of(settings)
     table = routes_of(descriptors, overrides)
-    credentials = credentials_of(settings)
-    options = GatewayOptions(
-        reuse_port=settings.child is not None,
-        **{field.name: getattr(settings, field.name) for field in fields(GatewayOptions) if field.name != 'reuse_port'},
-    )
     await check_hosts(settings.listen)
     async with connecting(settings) as connection:
         _tell_of_limits(connection, settings)
@@ -46,8 +48,8 @@ async def serve(settings: ServeSettings, overrides: Overrides) -> None:
             descriptors,
             table,
             listen=settings.listen,
-            options=options,
-            credentials=credentials,
+            options=options_of(settings),
+            edge=edge,
             patience=settings.publish_patience,
             drain_timeout=settings.drain_timeout,
         ) as running:
@@ -60,6 +62,12 @@ async def serve(settings: ServeSettings, overrides: Overrides) -> None:
             if stop.number == signal.SIGTERM:  # who sends it has clients elsewhere; Ctrl-C is pressed by a person
                 await running.drain(settings.drain_delay)
     log.info('stopped')
+
+
+def options_of(settings: ServeSettings) -> GatewayOptions:
+    """What the settings allow, and how long it may take."""
+    names = [field.name for field in fields(GatewayOptions) if field.name != 'reuse_port']
+    return GatewayOptions(reuse_port=settings.child is not None, **{name: getattr(settings, name) for name in names})
 
 
 def credentials_of(settings: ServeSettings) -> grpc.ServerCredentials | None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import Protocol
 
 log = logging.getLogger('natsgate.command')
 
@@ -19,6 +20,15 @@ def stop_at_once(number: int) -> None:
 
 def leave_it_to_the_parent(number: int) -> None:
     """Go on stopping. A service manager signals all processes, and the parent passes the signal on: it comes twice."""
+
+
+class AnyStop(Protocol):
+    """What says when to stop."""
+
+    number: int
+
+    async def serving(self) -> None:
+        """Wait until the process is to stop."""
 
 
 class Stop:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-
-import grpc
+from typing import Protocol
 
 from natsgate.events.connection import Connection
 from natsgate.events.interest import InterestWatch
@@ -22,6 +21,19 @@ from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Route
 
 _LAST_WORDS = 1.0  # seconds for the statuses of calls that did not end in time: grpc's own would invite a repetition
+
+
+class Edge(Protocol):
+    """What speaks HTTP/2."""
+
+    async def start(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Listen. Returns the addresses with their real ports. Raises OSError for one that cannot be bound."""
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, let the others end within `grace` seconds, cancel the rest."""
+
+
+EdgeFactory = Callable[[Gateway], Edge]
 
 
 class Serving:
@@ -56,13 +68,13 @@ async def serving(
     *,
     listen: Sequence[str] = ('127.0.0.1:0',),
     options: GatewayOptions = GatewayOptions(),  # noqa: B008  frozen
-    credentials: grpc.ServerCredentials | None = None,
+    edge: EdgeFactory = GrpcEdge,
     patience: float = 10.0,
     drain_timeout: float = 25.0,
 ) -> AsyncIterator[Serving]:
     """Serve until the block is left; then refuse new calls and let the others end within `drain_timeout` seconds.
 
-    The connection is the caller's: it is neither opened nor closed here. Raises OSError for an address that cannot
+    `edge` makes the edge. The connection is the caller's: it is neither opened nor closed here. Raises OSError for an address that cannot
     be bound.
     """
     own = Infrastructure(descriptors, sorted({route.service for route in routes.values()}), options.reflection)
@@ -73,8 +85,8 @@ async def serving(
     gateway = Gateway(routes, requester, options=options, message_class=descriptors.message_class, own=own.answers)
     _keep_health(own.health, connection, presence, routes)
     await presence.open()
-    edge = GrpcEdge(gateway, credentials=credentials)
-    addresses = await edge.start(listen)
+    front = edge(gateway)
+    addresses = await front.start(listen)
     clock = asyncio.create_task(
         keep_sampled(connection, (route.stream for route in routes.values())), name='gateway/clock'
     )
@@ -85,7 +97,7 @@ async def serving(
         own.health.drain()
         own.health.end_watches()
         gateway.end_own()
-        stopping = asyncio.create_task(edge.stop(drain_timeout + _LAST_WORDS), name='gateway/stop')
+        stopping = asyncio.create_task(front.stop(drain_timeout + _LAST_WORDS), name='gateway/stop')
         await asyncio.wait({stopping}, timeout=drain_timeout)
         requester.break_off()
         await stopping
