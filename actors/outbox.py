@@ -8,6 +8,7 @@ it was answered (an acknowledgement was lost) gets the same response, and its ha
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from natsgate.events import headers
@@ -38,7 +39,7 @@ class Outbox:
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
         self._prefix = f'{connection.inbox}.{name}.'
-        self._sent: dict[int, Sent] = {}
+        self._sent: OrderedDict[int, Sent] = OrderedDict()  # a plain dict is slow to tell its oldest entry
         self._by_sequence: dict[int, int] = {}
         self._bytes = 0
         self._next = 0
@@ -121,8 +122,7 @@ class Outbox:
             self._purger = self._loop.call_later(KEEP_FOR / 4, self._purge)
 
     def _drop_oldest(self) -> None:
-        number, sent = next(iter(self._sent.items()))
-        del self._sent[number]
+        number, sent = self._sent.popitem(last=False)
         self._bytes -= len(sent.frame)
         if self._by_sequence.get(sent.sequence) == number:
             del self._by_sequence[sent.sequence]

@@ -102,10 +102,32 @@ def _walnats(peer: Peer, options: str) -> None:
 
 
 def natsgate(peer: Peer) -> None:
+    _natsgate(peer, 'grpc')
+
+
+def natsgate_envoy(peer: Peer) -> None:
+    _natsgate(peer, 'envoy')
+
+
+def _natsgate(peer: Peer, edge: str) -> None:
     command = Path(sysconfig.get_path('scripts')) / 'natsgate'
     url = peer.start_broker()
     peer.start('worker', command, 'work', 'benchmarks_actors:ACTORS', '--nats', url)
-    peer.start('front', command, 'serve', '--nats', url, '--proto', PROTO, '--listen', peer.address)
+    peer.start(
+        'front',
+        command,
+        'serve',
+        '--edge',
+        edge,
+        '--drain-delay',
+        '0',
+        '--nats',
+        url,
+        '--proto',
+        PROTO,
+        '--listen',
+        peer.address,
+    )
 
 
 PEERS: dict[str, Callable[[Peer], None]] = {
@@ -113,6 +135,7 @@ PEERS: dict[str, Callable[[Peer], None]] = {
     'walnats': walnats,
     'walnats-tuned': walnats_tuned,
     'natsgate': natsgate,
+    'natsgate-envoy': natsgate_envoy,
 }
 
 

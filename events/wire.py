@@ -77,7 +77,10 @@ class Response:
 
     def fitted(self) -> Response:
         """The same response within the limits of trailers: the code stays, what was cut is told in the message."""
-        status = self.status.fitted()
+        status = self.status
+        if not (self.trailing or status.message or status.details):
+            return self
+        status = status.fitted()
         size = metadata.size(self.trailing)
         said = len(quote_message(status.message)) + (len(status.details) * 4 + 2) // 3
         if not self.trailing or size + said <= MAX_TRAILERS_BYTES:
