@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ from natsgate.events.leases import Beat
 
 if TYPE_CHECKING:
     from natsgate.actors.worker import Worker
+
+
+log = logging.getLogger('natsgate.actors')
+
+_BLOCKED = 1.0  # seconds; at twice as many, events go to other workers and streaming calls break
 
 
 class Beats:
@@ -28,6 +34,7 @@ class Beats:
         self._state = leases.UP
         self._timer: asyncio.TimerHandle | None = None
         self._sids: list[int] = []
+        self._due = asyncio.get_running_loop().time()
 
     async def open(self) -> None:
         """Say that we are here, and go on saying it."""
@@ -54,8 +61,19 @@ class Beats:
             self._connection.forget(sid)
 
     def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(leases.EVERY, self._beat)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(leases.EVERY, self._beat)
+        late = loop.time() - self._due
+        self._due = loop.time() + leases.EVERY
+        if late > _BLOCKED:
+            log.warning(
+                'the event loop was blocked for %.1f s; at work: %s', late, ', '.join(self._at_work()) or 'nothing'
+            )
         self._say()
+
+    def _at_work(self) -> list[str]:
+        workers = [worker for workers in self._by_target.values() for worker in workers]
+        return sorted(worker.actor.name for worker in workers if worker.jobs)
 
     def _on_ask(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         self._say_of(subject[len(subjects.PRESENCE_PREFIX) : subject.rfind(b'.')].decode())

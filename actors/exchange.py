@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,8 @@ from natsgate.events.metadata import Metadata
 from natsgate.events.publishing import too_large
 from natsgate.events.status import StatusError
 from natsgate.events.wire import RequestHead, Response, Unreadable
+
+log = logging.getLogger('natsgate.actors')
 
 WINDOW = Window()
 
@@ -69,8 +72,13 @@ class Exchange:
         return Messages(self.link, self._event, self._context)
 
     async def send(self, response: Any) -> None:
-        """Send a response, as soon as the caller takes it. Raises SerializerError, StatusError, LinkBroken."""
-        data = self._event.encode_response(response)
+        """Send a response, as soon as the caller takes it. Raises StatusError, LinkBroken."""
+        try:
+            data = self._event.encode_response(response)
+        except Exception as error:  # a serializer of the user's own may raise anything
+            log.error('%s: what the handler gave cannot be sent: %s', self._event.name, error)
+            text = 'the handler gave something else than the event declares; its log says what'
+            raise StatusError(failed(Failure.RESPONSE_UNREADABLE, text).status) from error
         if (oversized := too_large(len(data), self.link.max_message)) is not None:
             raise StatusError(oversized.status, trailing=oversized.trailing)
         await self.link.send(Message(data, self._context.compress))

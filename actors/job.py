@@ -78,6 +78,8 @@ async def converse(actor: Actor, message: Any, context: Context, exchange: Excha
     if not actor.event.kind.server_streams:
         await exchange.send(result)
         return
+    if not hasattr(result, '__aiter__'):
+        raise TypeError(f'the responses are yielded, or returned as an async iterator; this is {type(result).__name__}')
     try:
         async for response in result:
             await exchange.send(response)

@@ -48,6 +48,7 @@ class Puller:
         self._failures = 0
         self._repair: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._looked = self._loop.time()
 
     async def open(self) -> None:
         """Begin to fetch. The consumer must be there (consumer.declare)."""
@@ -81,12 +82,16 @@ class Puller:
             ):  # otherwise it is asked again after the reconnect
                 self.credit.asked(count)
 
-    def look(self) -> None:
-        """Ask anew if the server should have been heard and was not."""
-        silent = self._loop.time() - self._heard
+    def look(self, every: float) -> None:
+        """Ask anew if the server should have been heard and was not. Called every `every` seconds."""
+        now = self._loop.time()
+        if now - self._looked > 2 * every:  # this process stood still: what came meanwhile is not read yet
+            self._heard = now
+        self._looked = now
+        silent = now - self._heard
         if self.credit.promised and silent > _SILENCE and self._connection.connected and not self._stopped:
             log.warning('actor %s: nothing heard for %.0f s, asking again', self._actor.name, silent)
-            self._heard = self._loop.time()
+            self._heard = now
             self._restart()
 
     async def _subscribe(self) -> None:

@@ -348,7 +348,7 @@ class Worker:
         for job in self.jobs.values():
             if now - job.started >= every / 2 and not job.acknowledged:
                 self._write_ack(job.ack, _IN_PROGRESS)
-        self.puller.look()
+        self.puller.look(every)
 
 
 _ONE_LINE = bytes.maketrans(b'\r\n', b'  ')

@@ -99,7 +99,9 @@ class ServeSettings(ListenSettings, ProcessSettings, NatsSettings, ProtoSettings
     max_connection_age: float = setting(
         1800.0, 'when a connection is asked to end, so that clients spread anew; 0: never', parse=duration
     )
-    max_connection_age_grace: float = setting(90.0, 'how long its calls may still take then', parse=duration)
+    max_connection_age_grace: float = setting(
+        0.0, 'how long its calls may still take then; 0: as long as they need', parse=duration
+    )
     max_connection_idle: float = setting(0.0, 'when a connection without calls is ended; 0: never', parse=duration)
     keepalive_time: float = setting(120.0, 'when a silent client is asked whether it is there', parse=duration)
     keepalive_timeout: float = setting(20.0, 'how long it may take to answer', parse=duration)

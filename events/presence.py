@@ -32,6 +32,7 @@ class PresenceWatch:
         self._settled_at = float('inf')
         self._timer: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
+        self._looked = connection.clock.now()
         self.served = self._leases.served
         """Subjects that a living worker takes."""
         self.on_change: list[Callable[[], None]] = []
@@ -104,7 +105,11 @@ class PresenceWatch:
         self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
         if not self._connection.connected:
             return
-        if self._leases.lapse(self._connection.clock.now()):
+        now = self._connection.clock.now()
+        if now - self._looked > 4 * _LOOK:  # this process stood still: what came meanwhile is not read yet
+            self._leases.renew(now)
+        self._looked = now
+        if self._leases.lapse(now):
             self._changed()
         for subject, destination in self._destinations.items():
             if subject not in self.served and subject not in self._told:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger('natsgate.events')
 
 _NO_MESSAGE = 10037
-_LOOK_AFTER = 3.0
+_LOOK_EVERY = 2.0
+_COMMITTING = frozenset({FrameKind.HEADERS, FrameKind.DATA, FrameKind.END})
 
 
 class StreamCall:
@@ -122,21 +123,26 @@ class StreamCall:
             if frame.kind is FrameKind.ACCEPT and reply != self.link.peer:
                 self._on_accept(reply, frame)
             elif reply != self.link.peer:
-                self._on_stranger(reply)
+                self._on_stranger(reply, frame)
             elif self.link.on_frame(frame):
                 self._on_frame(frame)
         except Unreadable as error:
             self._end(failed(Failure.RESPONSE_UNREADABLE, f'a frame cannot be read: {error}'))
 
-    def _on_stranger(self, reply: bytes) -> None:
+    def _on_stranger(self, reply: bytes, frame: Frame) -> None:
         """A frame of an actor that is not, or no longer, the one; or of the one, whose accept frame was lost."""
         if not self._pattern.match(reply):
             return
-        if self.link.peer or reply in self._former:
+        if self.link.peer:
             self._requester.send_away(reply)
-        else:
+        elif reply not in self._former:
             self.link.peer = reply
             self.link.fail('its accept frame did not arrive')
+        elif frame.kind in _COMMITTING:
+            self.link.peer = reply  # it was silent, and has had the event acknowledged since: no other will get it
+            self.link.fail('its worker was silent for too long')
+        else:
+            self._requester.send_away(reply)
 
     def _on_plain(self, header: bytes | None, payload: bytes) -> None:
         """The server's word that nobody took a frame of ours, or an actor's that it does not run the call."""
@@ -208,17 +214,20 @@ class StreamCall:
 
     async def _look(self) -> None:
         """The actor may have had the event acknowledged and died before its first frame: then no other gets it."""
-        await asyncio.sleep(_LOOK_AFTER)
-        sequence, stream = sequence_of(self._pending.ack), self._pending.destination.stream
-        if self.link.peer or self.done or sequence is None:
-            return
-        try:
-            await self._connection.api(f'STREAM.MSG.GET.{stream}', {'seq': sequence})
-        except ApiError as error:
-            if error.err_code == _NO_MESSAGE and not self.link.peer:
-                self._on_broken('its worker is gone, and the request with it')
-        except (Disconnected, NoResponders, TimeoutError):
-            pass
+        stream = self._pending.destination.stream
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            sequence = sequence_of(self._pending.ack)
+            if self.link.peer or self.done or sequence is None:
+                return
+            try:
+                await self._connection.api(f'STREAM.MSG.GET.{stream}', {'seq': sequence})
+            except ApiError as error:
+                if error.err_code == _NO_MESSAGE and not self.link.peer:
+                    self._on_broken('its worker is gone, and the request with it')
+                    return
+            except (Disconnected, NoResponders, TimeoutError):
+                continue
 
     def _not_taken(self, seconds: float) -> None:
         if not self.link.peer and not self._committed:

@@ -262,7 +262,8 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
     }
     if options.max_connection_age:
         values['grpc.max_connection_age_ms'] = _milliseconds(options.max_connection_age)
-        values['grpc.max_connection_age_grace_ms'] = _milliseconds(options.max_connection_age_grace)
+        if options.max_connection_age_grace:
+            values['grpc.max_connection_age_grace_ms'] = _milliseconds(options.max_connection_age_grace)
     if options.max_connection_idle:
         values['grpc.max_connection_idle_ms'] = _milliseconds(options.max_connection_idle)
     return list(values.items())

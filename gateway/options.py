@@ -31,8 +31,8 @@ class GatewayOptions:
     """Calls at a time on one connection; a client waits with the next."""
     max_connection_age: float = 1800.0
     """Seconds after which a connection is asked to end, so that clients spread over gateways anew. 0: never."""
-    max_connection_age_grace: float = 90.0
-    """Seconds that its calls may still take then."""
+    max_connection_age_grace: float = 0.0
+    """Seconds that its calls may still take then. 0: as many as they need."""
     max_connection_idle: float = 0.0
     """Seconds without a call after which a connection is ended. 0: never."""
     keepalive_time: float = 120.0

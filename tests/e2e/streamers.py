@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 
 from demo.v1 import words_pb2
@@ -30,6 +31,9 @@ async def split(request: words_pb2.SplitRequest, context: Context) -> AsyncItera
                 await asyncio.sleep(float(argument))
             for number in range(5):
                 yield word(f'{os.getpid()} {number}')
+        elif what == 'block':  # the whole worker stands still
+            time.sleep(float(argument))  # noqa: ASYNC251
+            yield word('late')
         elif what == 'begin':
             yield word('first')
             await asyncio.sleep(60)
@@ -50,4 +54,12 @@ async def echo(words: AsyncIterator[words_pb2.Word]) -> AsyncIterator[words_pb2.
         raise
 
 
-ACTORS = Actors(Actor('split', WORDS['Split'], split), Actor('echo', WORDS['Echo'], echo))
+async def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
+    return words_pb2.CountResponse(words=len(request.text.split()))
+
+
+ACTORS = Actors(
+    Actor('split', WORDS['Split'], split),
+    Actor('echo', WORDS['Echo'], echo),
+    Actor('count', WORDS['Count'], count),
+)

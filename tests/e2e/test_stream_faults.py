@@ -12,10 +12,11 @@ from typing import Any
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import Program, Proxy, program, running_actors, running_gateway, stack, until
+from support import Program, Proxy, program, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
+from natsgate.events import Code
 from natsgate.events.frames import is_frame
 from natsgate.events.parser import Msg
 from natsgate.gateway.protos import Descriptors
@@ -260,3 +261,33 @@ async def test_nats_that_is_restarted(nats: EmbeddedNats, words: Descriptors) ->
         await until(lambda: running.actors.connection.connected and running.serving.requester._connection.connected)
         assert await read_all(stub.Split(Split(text='a b'), timeout=20)) == ['a', 'b']
         await until(lambda: not any(worker.jobs for worker in running.actors.workers))
+
+
+async def test_a_handler_that_blocks_its_worker(nats: EmbeddedNats) -> None:
+    """Its own call ends, and does not wait for its deadline; the others of this worker are answered when it goes on."""
+    async with worker_of(nats) as worker, gateway_of(nats) as (_, stub):
+        await worker.says('working')
+        blocked = asyncio.create_task(read_all(stub.Split(Split(text='block 6'), timeout=60)))
+        await worker.says('block in attempt')
+        counts = [stub.Count(words_pb2.CountRequest(text='a b'), timeout=30) for _ in range(5)]
+        started = time.monotonic()
+        assert {(await count).words for count in counts} == {2}  # redelivered meanwhile, and not given up
+        with suppress(grpc.aio.AioRpcError):
+            await blocked
+        assert time.monotonic() - started < 12
+        assert blocked.done()
+        assert 'split' in await worker.says('the event loop was blocked for')
+
+
+async def test_a_handler_that_gives_something_else(nats: EmbeddedNats, words: Descriptors) -> None:
+    async def wrong(request: Any) -> AsyncIterator[Any]:
+        yield 'hello'
+
+    async def listed(messages: Any) -> Any:
+        return ['a']
+
+    async with stack(nats, words, word_actors(Split=wrong, Echo=listed)) as running:
+        ended = await running.client.call('Split')
+        assert (ended.code, ended.reason) == (Code.INTERNAL, 'RESPONSE_UNREADABLE')
+        ended = await running.client.call('Echo')
+        assert (ended.code, ended.reason) == (Code.UNKNOWN, 'HANDLER_FAILED')
