@@ -22,7 +22,7 @@ build/gen/ready: .venv/ready $(wildcard protos/demo/v1/*.proto)
 
 setup: build/gen/ready ## Set up .venv and the generated modules
 
-demo: setup ## See it work: NATS, two workers, the gateway, four calls (KEEP=1: keep serving)
+demo: setup ## See it work: NATS, two workers, the gateway, five calls (KEEP=1: keep serving)
 	@$(BIN)/natsgate demo $(if $(KEEP),--keep)
 
 test: setup ## Run the tests; they start real nats-servers

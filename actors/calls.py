@@ -34,7 +34,7 @@ class Calls:
         self._process = connection.inbox.rpartition('.')[2]
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
-        self._jobs: dict[bytes, tuple[Job, Canceller]] = {}
+        self._jobs: dict[bytes, dict[Job, Canceller]] = {}  # several actors may answer one event
         self._cancelled: OrderedDict[bytes, float] = OrderedDict()
         self._sids: list[int] = []
         self._loop = asyncio.get_running_loop()
@@ -84,23 +84,26 @@ class Calls:
 
     def begin(self, job: Job, canceller: Canceller) -> None:
         """The job may be cancelled from here on."""
-        self._jobs[job.head.reply.encode()] = (job, canceller)
+        self._jobs.setdefault(job.head.reply.encode(), {})[job] = canceller
 
     def finish(self, job: Job) -> None:
         """The job has ended."""
-        self._jobs.pop(job.head.reply.encode(), None)
+        reply = job.head.reply.encode()
+        jobs = self._jobs.get(reply)
+        if jobs is not None and jobs.pop(job, None) is not None and not jobs:
+            del self._jobs[reply]
 
     def was_cancelled(self, reply: str) -> bool:
         """Whether the caller went away before its event came."""
-        return bool(self._cancelled) and self._cancelled.pop(reply.encode(), None) is not None
+        return bool(self._cancelled) and reply.encode() in self._cancelled
 
     def _on_cancel(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         found = self._jobs.get(payload)
         if found is not None:
-            job, canceller = found
-            canceller(job, 'cancelled by its caller')
+            for job, canceller in list(found.items()):
+                canceller(job, 'cancelled by its caller')
             return
-        if len(payload) > _LONGEST:
+        if not 0 < len(payload) <= _LONGEST:  # an empty one would be that of every event that wants no answer
             return
         now = self._loop.time()
         self._cancelled[payload] = now  # its event may be on the way

@@ -8,7 +8,7 @@ from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.events import headers
-from natsgate.events.connection import ApiError, Connection
+from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.interest import ANSWERS
 from natsgate.events.status import ContractError
 
@@ -43,18 +43,58 @@ def consumer_config(actor: Actor) -> dict[str, Any]:
 
 
 async def declare(connection: Connection, actor: Actor) -> None:
-    """Create the actor's consumer, or bring it to the declared options. Raises ContractError, as streams.declare()."""
+    """Create the actor's consumer, or bring it to the declared options. Raises ContractError, as streams.declare().
+
+    Those of a worker's other actors stay when one is refused: only the server can say which are, by creating them, and
+    one that was there before must not be removed.
+    """
     stream = actor.event.stream_name
     body = {'stream_name': stream, 'config': consumer_config(actor), 'action': ''}
     try:
         await connection.api(f'CONSUMER.CREATE.{stream}.{actor.consumer_name}.{actor.event.subject_name}', body)
     except ApiError as error:
         if error.err_code in _OVERLAP:
-            cure = 'one actor takes a method: give both the same name, or remove the other consumer'
-            raise ContractError(
-                f'actor {actor.name!r}: another consumer of {stream} takes {actor.event.subject_name} already; {cure}'
-            ) from error
+            raise ContractError(await _taken(connection, actor)) from error
         raise ContractError(f'actor {actor.name!r} on stream {stream}: {error.description}') from error
+
+
+async def _taken(connection: Connection, actor: Actor) -> str:
+    """What to say of an actor whose method another consumer has."""
+    stream, subject = actor.event.stream_name, actor.event.subject_name
+    other = await _consumer_of(connection, stream, subject)
+    if other is None:
+        return (
+            f'actor {actor.name!r}: another consumer of {stream} takes {subject} already, and only one may: '
+            f"find it with: nats consumer ls '{stream}'; name the actor as it, or remove it"
+        )
+    return (
+        f'actor {actor.name!r}: consumer {other!r} of {stream} takes {subject} already, and only one may: '
+        f"name the actor {other!r}, or remove what is left of another: nats consumer rm '{stream}' '{other}'"
+    )
+
+
+async def _consumer_of(connection: Connection, stream: str, subject: str) -> str | None:
+    """The consumer of a stream that takes this subject; None when there is none, or NATS does not tell."""
+    offset = 0
+    try:
+        while found := (await connection.api(f'CONSUMER.LIST.{stream}', {'offset': offset}, timeout=2))['consumers']:
+            for consumer in found:
+                config = consumer['config']
+                filters = config.get('filter_subjects') or [config.get('filter_subject') or '>']
+                if any(covers(pattern, subject) for pattern in filters):
+                    return str(consumer['name'])
+            offset += len(found)
+    except (ApiError, Disconnected, NoResponders, TimeoutError, KeyError, TypeError):
+        pass  # a worker's permissions need not allow it
+    return None
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subject is among those that a pattern with wildcards means. Pure."""
+    wanted, parts = pattern.split('.'), subject.split('.')
+    if wanted[-1] == '>':
+        wanted, parts = wanted[:-1], parts[: len(wanted) - 1] if len(parts) >= len(wanted) else []
+    return len(wanted) == len(parts) and all(want in ('*', part) for want, part in zip(wanted, parts, strict=True))
 
 
 def pull_request(batch: int, *, no_wait: bool = False) -> bytes:

@@ -153,7 +153,8 @@ class Exchange:
         self._over('the connection to NATS was lost')
 
     def _on_broken(self, reason: str) -> None:
-        self.link.end(failed(Failure.STREAM_BROKEN, f'the call broke off: {reason}'))
+        idempotent = self._event.idempotent
+        self.link.end(failed(Failure.STREAM_BROKEN, f'the call broke off: {reason}', idempotent=idempotent))
         self._over(reason)
 
     def _over(self, reason: str) -> None:

@@ -20,7 +20,7 @@ class Job:
     """What is known about one delivery, and its handler's run."""
 
     __slots__ = (
-        'abandoned', 'ack', 'acknowledged', 'context', 'deadline', 'delivery', 'exchange', 'expired', 'head',
+        'abandoned', 'ack', 'acknowledged', 'context', 'deadline', 'delivery', 'ended', 'exchange', 'expired', 'head',
         'released', 'started', 'task', 'timer',
     )  # fmt: skip
 
@@ -41,7 +41,9 @@ class Job:
         self.expired = False
         """The deadline passed while the handler ran."""
         self.released = False
-        """The worker stops: the event is given back."""
+        """The event is given back: the worker stops, or could not reach the caller."""
+        self.ended = False
+        """Its slot is free again."""
         self.abandoned = ''
         """Why nobody waits for the result any more."""
         self.task: asyncio.Task[None] | None = None

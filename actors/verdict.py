@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.events.failures import Failure, failed
+from natsgate.events.metadata import checked
 from natsgate.events.status import Code, StatusError
 from natsgate.events.wire import RequestHead, Response
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before a plain event whose handler failed is given out again; the last repeats."""
+"""Seconds before an event is given out again: a plain one whose handler failed, or a streaming call whose caller could
+not be reached; the last repeats.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +82,18 @@ def unreadable(why: str) -> Bury:
 
 
 def judge(actor: Actor, error: BaseException, context: Context, *, expired: bool) -> Verdict:
-    """What a handler's exception means for its event. Metadata that the handler had set goes with the status."""
+    """What a handler's exception means for its event. Metadata that the handler had set goes with the status.
+
+    Raises ValueError or DecodeError when the exception's own metadata or details cannot travel.
+    """
     if not actor.answers:
         if context.attempt >= actor.max_attempts:
             return Bury(Response(), f'failed in {context.attempt} attempts: {error!r}'[:200])
         return Release(RETRY_DELAYS[min(context.attempt, len(RETRY_DELAYS)) - 1])
     if isinstance(error, StatusError) and error.status.code is not Code.OK:
-        trailing = (*context.trailing, *error.trailing)
-        return Answer(
-            Response(status=error.status.fitted(), initial=error.initial or context.initial, trailing=trailing)
-        )
+        trailing = (*context.trailing, *checked(error.trailing))
+        initial = checked(error.initial) or context.initial
+        return Answer(Response(status=error.status.fitted(), initial=initial, trailing=trailing))
     if expired:
         return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran', attempts=context.attempt))
     text = 'the handler failed; its log says why, under the id in the details'

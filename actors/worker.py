@@ -21,7 +21,7 @@ from natsgate.actors.exchange import Exchange
 from natsgate.actors.job import Job, answered, converse, handle
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.puller import Declare, Puller
-from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
+from natsgate.actors.verdict import RETRY_DELAYS, Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import wire
 from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.event import EventWithResponse
@@ -37,7 +37,6 @@ log = logging.getLogger('natsgate.actors')
 _ACK, _IN_PROGRESS = b'', b'+WPI'
 _NO_REPLY = re.compile(r'(?!)')
 _FOREVER = 60.0  # how long a response is worth sending again when its event has no deadline
-_COMES_BACK = 0.5  # seconds after which an event is given out again whose caller could not be reached
 
 CANCELLED_WITHIN = 5.0
 """Seconds after which a handler that goes on although it was cancelled is reported, and its slot given to others."""
@@ -127,7 +126,7 @@ class Worker:
         if job is not None:
             job.ack = reply
             if job.acknowledged:
-                self._write_ack(reply, _ACK)
+                self._write_ack(reply, _nak(self.actor.ack_wait) if job.released else _ACK)
         elif self._outbox.send_again(delivery.sequence):
             self._write_ack(reply, _ACK)
         else:
@@ -157,7 +156,7 @@ class Worker:
             now=clock.now,
             compressed=head.compressed,
         )
-        cancelled = self._calls.was_cancelled(head.reply)
+        cancelled = actor.answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=delivery.attempt, expired=self._is_late(job), cancelled=cancelled)
         message = None
         if refusal is None and not actor.kind.client_streams:
@@ -173,8 +172,10 @@ class Worker:
     def _refuse(self, job: Job, verdict: Verdict) -> None:
         if isinstance(verdict, Bury):
             log.warning('actor %s: %s is not run: %s', self.actor.name, job.head.id or job.delivery, verdict.reason)
-        self._settle(job, verdict)
-        self.puller.credit.finished()
+        try:
+            self._settle(job, verdict)
+        finally:
+            self.puller.credit.finished()
 
     # One event: running it
 
@@ -182,8 +183,8 @@ class Worker:
         job.started = self._loop.time()
         self.jobs[job.delivery.sequence] = job
         if job.deadline is not None and self._pool is None:
-            job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), job.expire)
-        if job.head.reply:
+            job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
+        if job.head.reply and self.actor.answers:  # a listener does not care who waits for the answer
             self._calls.begin(job, self.abandon)
         if self.actor.kind is not Kind.UNARY:
             self._open_exchange(job)
@@ -200,14 +201,23 @@ class Worker:
         job.exchange.open()
 
     async def _run(self, job: Job, message: object) -> None:
-        self._settle(job, await self._verdict(job, message))
+        try:
+            self._settle(job, await self._verdict(job, message))
+        except Exception as error:  # details or metadata of the handler's own
+            log.error('actor %s: what the handler ended with cannot be sent', self.actor.name, exc_info=error)
+            text = 'the status that the handler raised cannot be sent; its log says why'
+            self._settle(job, Answer(failed(Failure.RESPONSE_UNREADABLE, text)))
 
     def _end(self, job: Job) -> None:
         if job.timer is not None:
             job.timer.cancel()
-        if self.jobs.pop(job.delivery.sequence, None) is not None:
-            self._calls.finish(job)
-            self.puller.finished()
+        if job.ended:
+            return
+        job.ended = True
+        if self.jobs.get(job.delivery.sequence) is job:  # a stream that is made anew counts from 1 again
+            del self.jobs[job.delivery.sequence]
+        self._calls.finish(job)
+        self.puller.finished()
 
     async def _verdict(self, job: Job, message: object) -> Verdict:
         try:
@@ -269,15 +279,19 @@ class Worker:
         if job.exchange.gone or job.acknowledged:
             self.abandon(job, reason)
         else:
-            self._write_ack(job.ack, _nak(_COMES_BACK))
-            job.acknowledged = True
+            self._write_ack(job.ack, _nak(RETRY_DELAYS[min(job.delivery.attempt, len(RETRY_DELAYS)) - 1]))
+            job.acknowledged = job.released = True
             self.abandon(job, reason)
+
+    def _expire(self, job: Job) -> None:
+        job.expire()
+        self._loop.call_later(CANCELLED_WITHIN, self._report, job)
 
     def _report(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
             log.warning(
                 'actor %s: %s was cancelled %g s ago (%s), but its handler goes on; its slot is given to others',
-                self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned,
+                self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned or 'its deadline passed',
             )  # fmt: skip
             self._end(job)
 
@@ -318,7 +332,8 @@ class Worker:
 
     def _release(self, job: Job, delay: float) -> None:
         if job.exchange is not None and job.acknowledged:
-            job.exchange.end(failed(Failure.STREAM_BROKEN, 'the call broke off: its worker stops'))
+            text = 'the call broke off: its worker stops'
+            job.exchange.end(failed(Failure.STREAM_BROKEN, text, idempotent=self.actor.idempotent))
             return
         if job.exchange is not None:
             job.exchange.close()

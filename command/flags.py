@@ -24,6 +24,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(self.code, f'{self.prog}: {message}; try {self.prog} --help\n')
 
 
+class CommandParser(Parser):
+    """Takes options before, between and behind positional arguments."""
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What argparse calls for a command. Some versions parse intermixed arguments by two calls of it again."""
+        if self._intermixing:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
+
+
 def unknown(arguments: Sequence[str], kind: type[Any]) -> str:
     """What is wrong with arguments that a command with these settings does not know. Values are not repeated."""
     first = next((argument for argument in arguments if argument.startswith('-')), None)

@@ -31,11 +31,11 @@ class Unhealthy(Exception):  # noqa: N818
 
 
 async def healthcheck(settings: HealthcheckSettings, address: str) -> str:
-    """Ask; returns what to print. Raises Unhealthy, ContractError."""
+    """Ask; returns what to print. A timeout of 0 is none. Raises Unhealthy, ContractError."""
     asked = repr(settings.service) if settings.service else 'the gateway'
     async with _channel(settings, address) as channel:
         try:
-            async with asyncio.timeout(settings.connect_timeout):
+            async with asyncio.timeout(settings.connect_timeout or None):
                 await channel.channel_ready()
         except TimeoutError:
             raise Unhealthy(NO_CONNECTION, f'{address}: no connection within {settings.connect_timeout:g} s') from None
@@ -51,7 +51,7 @@ async def _status(channel: grpc.aio.Channel, settings: HealthcheckSettings, addr
         _CHECK, request_serializer=StringValue.SerializeToString, response_deserializer=Int32Value.FromString
     )
     try:
-        answer = await check(StringValue(value=settings.service), timeout=settings.rpc_timeout)
+        answer = await check(StringValue(value=settings.service), timeout=settings.rpc_timeout or None)
     except grpc.aio.AioRpcError as error:
         raise Unhealthy(NO_ANSWER, f'{address}: {_reason(error, settings)}') from error
     return _STATUSES[answer.value] if 0 <= answer.value < len(_STATUSES) else f'status {answer.value}'

@@ -19,7 +19,7 @@ from natsgate.command.child import Child, as_told
 from natsgate.command.client import Unaskable
 from natsgate.command.demo.run import demo
 from natsgate.command.envoy import envoy
-from natsgate.command.flags import Parser, add_flags, unknown
+from natsgate.command.flags import CommandParser, Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
 from natsgate.command.hosted import ARGUMENTS
 from natsgate.command.loading import Overrides, overrides_of
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         description='gRPC in front of NATS JetStream: each call is a durable event, answered by actors.',
     )
     top.add_argument('--version', action='version', version=f'natsgate {version("natsgate")}')
-    commands = top.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    commands = top.add_subparsers(dest='command', metavar='COMMAND', required=True, parser_class=CommandParser)
     for name, (kind, help_) in COMMANDS.items():
         command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + '.')
         command.add_argument(
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(parser=command)
         if name == 'healthcheck':
-            command.code = INVALID
+            command.code, command.epilog = INVALID, 'A timeout of 0 is none.'
             command.add_argument(
                 'address', metavar='HOST:PORT', nargs='?', help='the gateway (default: where it listens)'
             )

@@ -112,7 +112,7 @@ class ServeSettings(ListenSettings, ProcessSettings, NatsSettings, ProtoSettings
     )
     publish_patience: float = setting(10.0, 'how long to repeat a publish that is not acknowledged', parse=duration)
     drain_timeout: float = setting(
-        25.0, 'how long running calls may take to end when the gateway stops', parse=duration
+        20.0, 'how long running calls may take to end when the gateway stops', parse=duration
     )
     tls_cert: Path | None = setting(None, 'serve TLS with this certificate chain', parse=path, metavar='FILE')
     tls_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')

@@ -18,7 +18,7 @@ from natsgate.command.child import Child, dying_with_us
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.options import NatsSettings, ServeSettings, WorkSettings
 from natsgate.command.ports import reserved
-from natsgate.command.signals import Stop
+from natsgate.command.signals import AnyStop, Stop
 from natsgate.events.status import ContractError
 
 log = logging.getLogger('natsgate.command')
@@ -29,6 +29,8 @@ async def parent(settings: ServeSettings | WorkSettings, command: Sequence[str])
 
     Returns the exit code. Raises ContractError, and OSError for a port that is in use.
     """
+    if settings.workers > restarts.MOST:
+        raise ContractError(f'workers: {settings.workers} are too many, at most {restarts.MOST}: take one per core')
     children = Children(command, settings)
     stop = Stop(again=children.kill)
     with _shared_ports(settings) as ports:
@@ -57,7 +59,10 @@ async def _own_nats(settings: NatsSettings) -> AsyncIterator[dict[str, Any]]:
 
 
 class Children:
-    """The processes. The first is started alone: what is wrong with all of them is then told once."""
+    """The processes. The first is started alone: what is wrong with all of them is then told once.
+
+    Of the others no more start at a time than there are cores, so that those that run keep theirs.
+    """
 
     def __init__(self, command: Sequence[str], settings: ServeSettings | WorkSettings) -> None:
         self._command = command
@@ -68,10 +73,11 @@ class Children:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
         self._others_may = asyncio.Event()  # be started: one was ready
+        self._starts = asyncio.Semaphore(os.cpu_count() or 1)  # held until a process is ready or has ended
         self._stopping = asyncio.Event()
         self._insisted = 0
 
-    async def run(self, stop: Stop, told: Mapping[str, Any]) -> int:
+    async def run(self, stop: AnyStop, told: Mapping[str, Any]) -> int:
         """Keep them running until a signal says stop; returns the exit code. `told` are settings that differ."""
         self._told = told
         passing_on = asyncio.create_task(self._pass_on(stop), name='parent/stop')
@@ -98,7 +104,7 @@ class Children:
         for process in self._processes.values():
             _send(process, signal.SIGKILL)
 
-    async def _pass_on(self, stop: Stop) -> None:
+    async def _pass_on(self, stop: AnyStop) -> None:
         await stop.serving()
         self._stopping.set()
         self._others_may.set()
@@ -111,7 +117,7 @@ class Children:
         if number > 1:
             await self._others_may.wait()
         early = 0
-        while not self._stopping.is_set():
+        while await self._may_start():
             began = time.monotonic()
             code = await self._run(number)
             if self._stopping.is_set() or restarts.gives_up(code, ever_ready=self._others_may.is_set()):
@@ -125,11 +131,19 @@ class Children:
                     await self._stopping.wait()
         return 0  # there is none to be stopped
 
+    async def _may_start(self) -> bool:
+        """Wait until the next one may; False when none may any more."""
+        await self._starts.acquire()
+        if self._stopping.is_set():
+            self._starts.release()
+        return not self._stopping.is_set()
+
     async def _run(self, number: int) -> int:
-        """Run one until it ends; returns its exit code."""
+        """Run one, which may start, until it ends; returns its exit code."""
         try:
             process = await self._start(number)
         except OSError as error:
+            self._starts.release()
             log.warning('process %d cannot be started: %s', number, error.strerror)
             return 1
         self._processes[number] = process
@@ -165,6 +179,7 @@ class Children:
         ready = os.read(hear, 1)
         asyncio.get_running_loop().remove_reader(hear)
         os.close(hear)
+        self._starts.release()
         if not ready:
             return  # it ended before it was
         self._ready.add(number)

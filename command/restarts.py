@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
+MOST = 256
+"""Processes of one parent: more are a slip of the pen that would take the memory of the machine."""
+
 YOUNG = 10.0
 """Seconds; a process that lived longer is started again at once."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0

@@ -65,7 +65,9 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
 
 
 def options_of(settings: ServeSettings) -> GatewayOptions:
-    """What the settings allow, and how long it may take."""
+    """What the settings allow, and how long it may take. Raises ContractError."""
+    if settings.timeout <= 0:
+        raise ContractError('timeout: it must be more than 0, or every call fails at once')
     names = [field.name for field in fields(GatewayOptions) if field.name != 'reuse_port']
     return GatewayOptions(reuse_port=settings.child is not None, **{name: getattr(settings, name) for name in names})
 

@@ -13,7 +13,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from natsgate.command.values import boolean
+from natsgate.command.values import boolean, duration
 from natsgate.events.status import ContractError
 
 T = TypeVar('T')
@@ -96,8 +96,13 @@ def resolve(
         else:
             continue
         _check_there(value, where)
-        values[name] = value
+        values[name] = None if _is_no_limit(spec, value) else value
     return kind(**values)
+
+
+def _is_no_limit(spec: Spec, value: Any) -> bool:
+    """Whether it is the 0 of a limit that there is none of by default: so the file's can be taken back."""
+    return spec.parse is duration and spec.default is None and value == 0
 
 
 def _check_there(value: Any, where: str) -> None:

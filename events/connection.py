@@ -134,6 +134,8 @@ class Connection:
         """Called after each reconnect, when all subscriptions are in place again."""
         self.on_disconnected: list[Callable[[], None]] = []
         """Called when the connection is lost."""
+        self.requesters: set[Any] = set()
+        """Who shares the reply subjects of this connection."""
         self.last_error = ''
         """What the last failed try to connect ended with."""
         self._client = _Client()

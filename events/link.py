@@ -15,7 +15,7 @@ from natsgate.events import frames
 from natsgate.events.connection import Connection
 from natsgate.events.flow import Incoming, Outgoing, Window
 from natsgate.events.frames import Frame, FrameKind, Message
-from natsgate.events.metadata import Metadata
+from natsgate.events.metadata import Metadata, MetadataError
 from natsgate.events.wire import Response, Unreadable
 
 PING_EVERY = 0.5
@@ -136,8 +136,11 @@ class Link:
         self.write(FrameKind.ACCEPT, self._in.granted_messages, self._in.granted_bytes)
 
     def headers(self, initial: Metadata) -> None:
-        """Write the initial metadata."""
-        self._write(frames.encode_headers(self._number, initial))
+        """Write the initial metadata. Raises MetadataError when NATS does not take that much."""
+        block = frames.encode_headers(self._number, initial)
+        if len(block) > self.max_message:  # the server would end the connection, and all calls on it
+            raise MetadataError(f'{len(block)} bytes of initial metadata are more than NATS takes')
+        self._write(block)
 
     def end(self, response: Response) -> None:
         """Write the end frame."""

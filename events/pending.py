@@ -37,8 +37,8 @@ class Pending:
     """One request that waits for its acknowledgement, its response or its frames."""
 
     __slots__ = (
-        'ack', 'ack_due', 'answer', 'attempts', 'destination', 'frame', 'give_up', 'on_message', 'refusals', 'reply',
-        'timer',
+        'ack', 'ack_due', 'answer', 'attempts', 'began', 'destination', 'frame', 'give_up', 'on_message', 'refusals',
+        'reply', 'timer',
     )  # fmt: skip
 
     def __init__(self, destination: Destination, reply: bytes, frame: bytes, answer: asyncio.Future[Response]) -> None:
@@ -46,6 +46,8 @@ class Pending:
         self.reply = reply
         self.frame = frame
         self.answer = answer
+        self.began = 0.0
+        """When it was published first, on the loop's clock."""
         self.attempts = 0
         self.refusals = 0
         self.ack_due = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from natsgate.events import subjects
 from natsgate.events.connection import Connection, Disconnected
@@ -27,7 +28,11 @@ class PresenceWatch:
     def __init__(self, connection: Connection, destinations: Iterable[Destination]) -> None:
         self._connection = connection
         self._destinations = {destination.subject: destination for destination in destinations}
-        self._targets = sorted({destination.target for destination in self._destinations.values()})
+        self._subjects: dict[str, set[str]] = {}
+        for destination in self._destinations.values():
+            self._subjects.setdefault(destination.target, set()).add(destination.subject)
+        self._targets = sorted(self._subjects)
+        self._sids: list[int] = []
         self._leases = Leases(connection.clock.now())
         self._settled_at = float('inf')
         self._timer: asyncio.TimerHandle | None = None
@@ -37,13 +42,15 @@ class PresenceWatch:
         """Subjects that a living worker takes."""
         self.on_change: list[Callable[[], None]] = []
         """Called when `served` has changed."""
-        self.on_absent: Callable[[str, Response], None] | None = None
-        """Called with a subject, and the answer to its calls, when nobody has taken it for longer than its grace."""
+        self.on_absent: Callable[[str, Response, float], None] | None = None
+        """Called when nobody has taken a subject for longer than its grace: with the subject, the answer to its calls,
+        and for how many seconds nobody has.
+        """
 
     async def open(self) -> None:
         """Listen, and ask who is there."""
         for target in self._targets:
-            await self._connection.subscribe(subjects.presence_subject(target, '*'), self._on_beat)
+            self._sids.append(await self._connection.subscribe(subjects.presence_subject(target, '*'), self._on_beat))
         self._connection.on_connected.append(self._begin)
         self._begin()
         self._look()
@@ -51,6 +58,9 @@ class PresenceWatch:
     def close(self) -> None:
         """Look no more."""
         self._connection.on_connected.remove(self._begin)
+        for sid in self._sids:
+            self._connection.unsubscribe(sid)
+            self._connection.forget(sid)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -93,6 +103,8 @@ class PresenceWatch:
         except BadBeat as error:
             log.warning('a sign of life for %s cannot be read: %s', target, error)
             return
+        # What nobody asks for is not kept, and nobody speaks for another target.
+        beat = replace(beat, subjects=beat.subjects & self._subjects.get(target, set()))
         if self._leases.hear(target, beat, self._connection.clock.now()):
             self._changed()
 
@@ -117,4 +129,4 @@ class PresenceWatch:
                 if refusal is not None:
                     self._told.add(subject)
                     if self.on_absent is not None:
-                        self.on_absent(subject, refusal)
+                        self.on_absent(subject, refusal, self._leases.absence(subject, now))

@@ -40,6 +40,10 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         connection.on_connected.append(self._publish_all)
 
+    def close(self) -> None:
+        """Publish nothing more after a reconnect."""
+        self._connection.on_connected.remove(self._publish_all)
+
     def __len__(self) -> int:
         """Requests of which it is not known whether their stream has them."""
         return len(self._unacknowledged)
@@ -98,7 +102,7 @@ class Publisher:
         pending = self._unacknowledged.get(token)
         if pending is None:
             if (withdrawn := self._withdrawn.pop(token, None)) is not None:
-                self._delete(withdrawn.destination, payload)
+                self._on_withdrawn(withdrawn, header, payload)
             return
         destination = pending.destination
         ack = read_ack(header, payload, stream=destination.stream, seen=destination.stream in self._seen)
@@ -143,6 +147,11 @@ class Publisher:
             self._loop.call_later(_REMEMBERED, self._withdrawn.pop, token, None)
         elif pending.ack:
             self._delete(pending.destination, pending.ack)
+
+    def _on_withdrawn(self, pending: Pending, header: bytes | None, payload: bytes) -> None:
+        match read_ack(header, payload, stream=pending.destination.stream, seen=True):
+            case Stored(duplicate) if not duplicate or pending.attempts > 1:  # else it is somebody else's
+                self._delete(pending.destination, payload)
 
     def _delete(self, destination: Destination, ack: bytes) -> None:
         sequence = sequence_of(ack)

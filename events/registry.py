@@ -38,7 +38,7 @@ _KEYED = 1000
 _KEYED_FOR = 60.0
 
 Server = str | Sequence[str] | Connection | None
-"""Where NATS is: a URL, several of one cluster, a connection that is open already, or None for $NATS_SERVER."""
+"""Where NATS is: a URL, several of one cluster, a connection that is open already, or None for $NATS_SERVER, else $NATS_URL."""
 
 
 class Events:
@@ -74,17 +74,21 @@ class Events:
             await presence.open()
             yield ConnectedEvents(connection, requester, self._events)
         finally:
+            requester.close()
             presence.close()
             if close:
                 await connection.close()
 
 
 async def connected(server: Server, *, timeout: float | None) -> Connection:
-    """The connection that `server` stands for. Raises as Events.connect()."""
+    """The connection that `server` stands for; without one, $NATS_SERVER says it, else $NATS_URL, as for `natsgate`.
+
+    Raises as Events.connect().
+    """
     if isinstance(server, Connection):
         return server
     if server is None:
-        server = os.environ.get('NATS_SERVER', DEFAULT_SERVER)
+        server = os.environ.get('NATS_SERVER') or os.environ.get('NATS_URL') or DEFAULT_SERVER
     servers = (server,) if isinstance(server, str) else tuple(server)
     return await open_connection(ConnectOptions(servers=servers), timeout=timeout)
 

@@ -68,7 +68,17 @@ class Requester:
         self.links = Links(self._connection)
         if self._presence is not None:
             self._presence.on_absent = self._end_unserved
-        await self._connection.subscribe(f'{subjects.REPLY_PREFIX}{self._connection.id}.>', self._on_reply)
+        self._connection.requesters.add(self)
+        self._sid = await self._connection.subscribe(f'{subjects.REPLY_PREFIX}{self._connection.id}.>', self._on_reply)
+
+    def close(self) -> None:
+        """End all that waits, and hear nothing more."""
+        self.break_off()
+        self.publisher.close()
+        self.links.close()
+        self._connection.requesters.discard(self)
+        self._connection.unsubscribe(self._sid)
+        self._connection.forget(self._sid)
 
     def now(self) -> float:
         """The moment on the clock that deadlines are given in."""
@@ -204,7 +214,8 @@ class Requester:
         return None
 
     def _register(self, token: bytes, pending: Pending, within: float) -> None:
-        pending.give_up = self._loop.time() + min(self._patience, within)
+        pending.began = self._loop.time()
+        pending.give_up = pending.began + min(self._patience, within)
         self._waiting[token] = pending
         self.publisher.publish(token, pending)
 
@@ -269,6 +280,9 @@ class Requester:
             self.end(token, failed(Failure.RESPONSE_UNREADABLE, f'the response cannot be read: {error}'))
 
     def _on_late(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        token = subject[subject.rfind(b'.') + 1 :]
+        if any(token in other._waiting for other in self._connection.requesters if other is not self):
+            return
         if header is None or not frames.is_frame(header):
             self.late += 1
             return
@@ -287,11 +301,15 @@ class Requester:
 
     # Without workers
 
-    def _end_unserved(self, destination_subject: str, response: Response) -> None:
+    def _end_unserved(self, subject: str, response: Response, absence: float) -> None:
+        """Nobody has taken this subject for `absence` seconds. What was published before that may have run."""
+        vanished = self._loop.time() - absence
         for token, pending in list(self._waiting.items()):
-            if pending.destination.subject == destination_subject:
+            destination = pending.destination
+            if destination.subject == subject:
                 self.publisher.withdraw(token, pending)
-                self.end(token, response)
+                may_have_run = pending.began < vanished
+                self.end(token, _gone(destination) if may_have_run else response)
 
     def waits_for(self, destination: Destination) -> bool:
         """Whether any request to this destination's stream waits."""
@@ -302,3 +320,8 @@ class Requester:
         for token, pending in list(self._waiting.items()):
             if pending.destination.stream == destination.stream and token not in self.publisher:
                 self.end(token, response)
+
+
+def _gone(destination: Destination) -> Response:
+    text = 'its workers are gone, and one of them may have run it'
+    return failed(Failure.WORKER_CRASHED, text, idempotent=destination.idempotent)

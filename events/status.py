@@ -75,7 +75,7 @@ class Status:
         """A status whose details are packed messages, for example of google.rpc.error_details_pb2."""
         if not details:
             return cls(code, message)
-        packed = status_pb2.Status(code=code, message=message)
+        packed = status_pb2.Status(code=code, message=message.encode('utf-8', 'replace').decode())
         for detail in details:
             packed.details.add().Pack(detail)
         return cls(code, message, packed.SerializeToString())
@@ -113,7 +113,7 @@ class Status:
         if not self.details:
             return replace(self, message=message)
         packed = status_pb2.Status.FromString(self.details)
-        packed.message = message
+        packed.message = message.encode('utf-8', 'replace').decode()
         return replace(self, message=message, details=packed.SerializeToString())
 
 

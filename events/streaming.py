@@ -52,10 +52,12 @@ class StreamCall:
         self._looking: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.link = Link(connection, pending.reply, window=window, on_broken=self._on_broken)
-        self._timers = [self._loop.call_later(take_within, self._not_taken, take_within)]
+        self._take_within = take_within
+        self._taking = self._loop.call_later(take_within, self._not_taken)
+        self._idle_timer: asyncio.TimerHandle | None = None
         if idle_timeout is not None:
             self._idle_timeout = idle_timeout
-            self._timers.append(self._loop.call_later(idle_timeout, self._look_whether_idle))
+            self._idle_timer = self._loop.call_later(idle_timeout, self._look_whether_idle)
         pending.on_message = self._on_message
         pending.answer.add_done_callback(self._on_end)
 
@@ -141,8 +143,7 @@ class StreamCall:
         elif frame.kind in _COMMITTING:
             self.link.peer = reply  # it was silent, and has had the event acknowledged since: no other will get it
             self.link.fail('its worker was silent for too long')
-        else:
-            self._requester.send_away(reply)
+        # else it hears nothing, and gives the event back; told `gone`, it would terminate what no other has yet
 
     def _on_plain(self, header: bytes | None, payload: bytes) -> None:
         """The server's word that nobody took a frame of ours, or an actor's that it does not run the call."""
@@ -185,6 +186,8 @@ class StreamCall:
                 self._commit()
                 self._ended_by_actor = True
                 self._requester.end(self._token, frame.response())
+            case FrameKind.CLOSE:
+                self.link.fail('an actor closes no call, it ends it')
 
     def _commit(self) -> None:
         self._committed = True
@@ -209,6 +212,8 @@ class StreamCall:
         self._former.add(self.link.peer)
         self._requester.links.discard(self)
         self.link.reset()
+        self._taking.cancel()
+        self._taking = self._loop.call_later(self._take_within, self._not_taken)
         if self._looking is None or self._looking.done():
             self._looking = self._loop.create_task(self._look(), name='events/stream/look')
 
@@ -229,15 +234,19 @@ class StreamCall:
             except (Disconnected, NoResponders, TimeoutError):
                 continue
 
-    def _not_taken(self, seconds: float) -> None:
-        if not self.link.peer and not self._committed:
-            self._requester.publisher.withdraw(self._token, self._pending)
-            self._end(failed(Failure.NO_WORKER, f'no worker took the call within {seconds:g} s'))
+    def _not_taken(self) -> None:
+        if self.link.peer or self._committed:
+            return
+        text = f'no worker took the call within {self._take_within:g} s'
+        if self._former:  # one did, and its handler may have begun
+            self._on_broken(text)
+        else:
+            self._end(failed(Failure.NO_WORKER, text))
 
     def _look_whether_idle(self) -> None:
         left = self.link.active + self._idle_timeout - self._loop.time()
         if left > 0:
-            self._timers.append(self._loop.call_later(left, self._look_whether_idle))
+            self._idle_timer = self._loop.call_later(left, self._look_whether_idle)
         else:
             self._end(failed(Failure.DEADLINE, f'no message for {self._idle_timeout:g} s'))
 
@@ -263,8 +272,9 @@ class StreamCall:
             self._requester.cancel(self._token, self._pending)
 
     def _on_end(self, answer: asyncio.Future[Response]) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._taking.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._looking is not None:
             self._looking.cancel()
         self._requester.links.discard(self)

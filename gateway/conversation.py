@@ -27,21 +27,28 @@ async def only_message(call: Call) -> Message | Response:
 
 
 async def converse(call: Call, stream: StreamCall, kind: Kind) -> Response:
-    """Carry messages both ways until the call has ended; returns how. Left early, it cancels the streaming call."""
+    """Carry messages both ways until the call has ended; returns how. Left early, it cancels the streaming call.
+
+    Raises what the client's messages could not be read for: that has ended the call.
+    """
     pump = None
     if kind.client_streams:
         pump = asyncio.create_task(_pump(call, stream), name='gateway/call/up')
     try:
-        if kind.server_streams:
-            return await _down(call, stream)
-        return await _single(stream)
+        response = await (_down(call, stream) if kind.server_streams else _single(stream))
     finally:
         stream.cancel()
-        if pump is not None:
-            pump.cancel()
-            await asyncio.wait({pump})
-            if not pump.cancelled():
-                pump.exception()  # it has ended the call already
+        error = None if pump is None else await _stopped(pump)
+    if error is not None:
+        raise error
+    return response
+
+
+async def _stopped(pump: asyncio.Task[None]) -> BaseException | None:
+    """What it failed with, once it has stopped."""
+    pump.cancel()
+    await asyncio.wait({pump})
+    return None if pump.cancelled() else pump.exception()
 
 
 async def _pump(call: Call, stream: StreamCall) -> None:
@@ -68,14 +75,16 @@ async def _down(call: Call, stream: StreamCall) -> Response:
 
 async def _single(stream: StreamCall) -> Response:
     """The one message of a client-streaming call, with its metadata."""
-    messages = []
+    messages: list[Message] = []
     while (message := await stream.receive()) is not None:
+        if messages:  # not collected: an actor could send any number
+            return failed(Failure.RESPONSE_UNREADABLE, 'more than one message came where one was due')
         messages.append(message)
     ended = stream.response
     if ended.status.code is not Code.OK:
         return Response(status=ended.status, initial=await stream.initial(), trailing=ended.trailing)
-    if len(messages) != 1:
-        return failed(Failure.RESPONSE_UNREADABLE, f'{len(messages)} messages came where one was due')
+    if not messages:
+        return failed(Failure.RESPONSE_UNREADABLE, 'no message came where one was due')
     return Response(
         payload=messages[0].data,
         initial=await stream.initial(),

@@ -101,6 +101,7 @@ async def serving(
         await asyncio.wait({stopping}, timeout=drain_timeout)
         requester.break_off()
         await stopping
+        requester.close()
         presence.close()
 
 

@@ -88,7 +88,7 @@ async def test_json_for_machines(address: str) -> None:
     assert responses == [{'response': {'word': word}} for word in ('to', 'be', 'or')]
     assert end['code'] == 'OK'
     assert 'response' not in end
-    code, out, _ = await call(address, 'demo.v1.Words/Lookup', '{"word": "x"}', '--output', 'json')
+    code, out, _ = await call(address, '--output', 'json', 'demo.v1.Words/Lookup', '{"word": "x"}')
     assert code == 1
     assert json.loads(out)['code'] == 'NOT_FOUND'
 

@@ -130,6 +130,17 @@ async def test_nobody_there(tmp_path: Path) -> None:
         assert await run(address, '--connect-timeout', '200ms', cwd=tmp_path) == expected
 
 
+async def test_a_timeout_of_0_is_none(tmp_path: Path) -> None:
+    async def slow(request: bytes, context: Any) -> bytes:
+        await asyncio.sleep(1.2)  # more than the default
+        return await healthy(request, context)
+
+    async with health(slow) as address:
+        arguments = ('--connect-timeout', '0', '--rpc-timeout', '0')
+        assert await run(address, *arguments, cwd=tmp_path) == (0, 'SERVING', '')
+        assert (await run(address, cwd=tmp_path))[0] == NO_ANSWER
+
+
 @pytest.mark.parametrize(
     ('arguments', 'env', 'told'),
     [
