@@ -1,8 +1,8 @@
 """Disconnects: finds out which clients have gone away while their calls wait.
 
-An ASGI server tells it only to who asks. Some wait with the answer until the client goes; others answer at once that nothing
-has happened, again and again. So calls that have waited for a moment are asked in turn, a bounded number of them each
-time: what the asking costs does not grow with the calls, only the time until a disconnect is seen does.
+An ASGI server tells it only to who asks. Some wait with the answer until the client goes; others answer at once that
+nothing has happened, again and again. So calls that have waited for a moment are asked in turn, a bounded number of
+them each time: what the asking costs does not grow with the calls, only the time until a disconnect is seen does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
 
 EVERY = 0.02
 """Seconds between two rounds."""
@@ -20,15 +21,43 @@ AT_ONCE = 60
 """Calls asked in one round: of 200 that wait, each is asked every 67 ms."""
 
 
+def ask(receive: Receive) -> asyncio.Future[Event]:
+    """Ask for a request's next event."""
+    return asyncio.ensure_future(receive())
+
+
+async def asked_within(receive: Receive, seconds: float) -> Event | None:
+    """A request's next event; None if it does not come in time."""
+    asked = ask(receive)
+    done, _ = await asyncio.wait((asked,), timeout=seconds)
+    if done:
+        return asked.result()
+    forget(asked)
+    return None
+
+
+def forget(asked: asyncio.Future[Event], callback: Callable[[asyncio.Future[Event]], None] | None = None) -> None:
+    """Hear no more of what was asked. A future of the server's own is not cancelled: it would be set all the same."""
+    if callback is not None:
+        asked.remove_done_callback(callback)
+    if isinstance(asked, asyncio.Task):
+        asked.cancel()
+
+
+def is_gone(asked: asyncio.Future[Event]) -> bool:
+    """Whether the answer is that the client has gone away."""
+    return asked.exception() is not None or asked.result()['type'] == 'http.disconnect'
+
+
 class Waiting:
     """A call whose request has been read, and whose client may go away."""
 
-    __slots__ = ('asking', 'over', 'receive', 'task')
+    __slots__ = ('asked', 'over', 'receive', 'task')
 
     def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
         self.task = task
         self.receive = receive
-        self.asking: asyncio.Task[MutableMapping[str, Any]] | None = None
+        self.asked: asyncio.Future[Event] | None = None
         self.over = False
 
 
@@ -38,6 +67,7 @@ class Disconnects:
     def __init__(self) -> None:
         self._young: list[Waiting] = []
         self._queue: deque[Waiting] = deque()
+        self._by_question: dict[asyncio.Future[Event], Waiting] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -48,6 +78,8 @@ class Disconnects:
         """Look no more."""
         if self._looking is not None:
             self._looking.cancel()
+        for waiting in tuple(self._by_question.values()):
+            self.discard(waiting)
 
     def add(self, task: asyncio.Task[Any], receive: Receive) -> Waiting:
         """A call waits whose request was read to its end; `task` is cancelled when its client goes away."""
@@ -58,8 +90,10 @@ class Disconnects:
     def discard(self, waiting: Waiting) -> None:
         """The call has ended."""
         waiting.over = True
-        if waiting.asking is not None:
-            waiting.asking.cancel()
+        if (asked := waiting.asked) is not None:
+            waiting.asked = None
+            del self._by_question[asked]
+            forget(asked, self._on_answer)
 
     async def _look(self) -> None:
         old: list[Waiting] = []
@@ -68,23 +102,24 @@ class Disconnects:
             # Most calls are over after one or two rounds, and are never asked.
             self._queue.extend(waiting for waiting in old if not waiting.over)
             old, self._young = self._young, []
-            for _ in range(min(AT_ONCE, len(self._queue))):
+            asked = 0
+            while self._queue and asked < AT_ONCE:
                 waiting = self._queue.popleft()
                 if not waiting.over:
                     self._ask(waiting)
+                    asked += 1
 
     def _ask(self, waiting: Waiting) -> None:
-        async def receive() -> MutableMapping[str, Any]:
-            return await waiting.receive()
+        waiting.asked = asked = ask(waiting.receive)
+        self._by_question[asked] = waiting
+        asked.add_done_callback(self._on_answer)
 
-        waiting.asking = asyncio.create_task(receive(), name='gateway/disconnects/ask')
-        waiting.asking.add_done_callback(lambda asking: self._on_answer(waiting, asking))
-
-    def _on_answer(self, waiting: Waiting, asking: asyncio.Task[MutableMapping[str, Any]]) -> None:
-        waiting.asking = None
-        if waiting.over or asking.cancelled():
+    def _on_answer(self, asked: asyncio.Future[Event]) -> None:
+        waiting = self._by_question.pop(asked)
+        waiting.asked = None
+        if asked.cancelled():
             return
-        if asking.exception() is not None or asking.result()['type'] == 'http.disconnect':
+        if is_gone(asked):
             waiting.task.cancel()
         else:
             self._queue.append(waiting)

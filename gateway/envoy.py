@@ -13,16 +13,23 @@ APP = 'natsgate.command.hosted:app'
 """The application that Envoy's module imports."""
 
 _MANAGER = 'envoy.filters.network.http_connection_manager'
+_TYPE = 'type.googleapis.com/envoy.'
 _HEADERS_KB = 96
 _WINDOW = 1 << 20
+_PLAIN_PATH = '[!-$&-~]+'  # without % as well, which would be decoded
 
 
 def envoy_config(
-    addresses: Sequence[str], options: GatewayOptions, *, tls: tuple[Path, Path, Path | None] | None = None
+    listen: Mapping[str, Sequence[tuple[str, int]]],
+    options: GatewayOptions,
+    *,
+    admin: Path,
+    tls: tuple[Path, Path, Path | None] | None = None,
 ) -> dict[str, Any]:
-    """The whole configuration. `tls`: certificate chain, key, authority of clients. Raises ContractError.
+    """The whole configuration. Raises ContractError.
 
-    The admin interface listens on loopback, on a free port.
+    `listen`: addresses as they were asked for, each with hosts and ports that they mean; none for a Unix socket.
+    `admin`: the Unix socket of the admin interface. `tls`: certificate chain, key, authority of clients.
     """
     try:
         from pyvoy import PyvoyServer
@@ -35,15 +42,18 @@ def envoy_config(
     for chain in listener['filter_chains']:
         for found in chain['filters']:
             if found['name'] == _MANAGER:
-                found['typed_config'] |= _manager(options)
+                manager = found['typed_config']
+                found['typed_config'] = manager | _manager(options, manager['http_filters'])
     config['static_resources']['listeners'] = [
-        listener | {'name': address, 'address': _address(address), 'enable_reuse_port': options.reuse_port}
-        for address in addresses
+        listener | {'name': address, 'enable_reuse_port': options.reuse_port} | _addresses(address, places)
+        for address, places in listen.items()
     ]
+    config['admin'] = {'address': {'pipe': {'path': str(admin), 'mode': 0o600}}, 'ignore_global_conn_limit': True}
+    config['overload_manager'] = _connections(options.max_connections)
     return config
 
 
-def _manager(options: GatewayOptions) -> dict[str, Any]:
+def _manager(options: GatewayOptions, filters: Sequence[Any]) -> dict[str, Any]:
     common: dict[str, Any] = {'headers_with_underscores_action': 'ALLOW', 'max_headers_count': 1000}
     if options.max_connection_age:
         common['max_connection_duration'] = _seconds(options.max_connection_age)
@@ -55,18 +65,65 @@ def _manager(options: GatewayOptions) -> dict[str, Any]:
             'max_concurrent_streams': options.max_concurrent_streams,
             'initial_stream_window_size': _WINDOW,
             'initial_connection_window_size': 16 * _WINDOW,
+            # One client's broken header must not end the connection, on which a proxy has the calls of many.
+            'override_stream_error_on_invalid_http_message': True,
             'connection_keepalive': {
                 'interval': _seconds(options.keepalive_time),
                 'timeout': _seconds(options.keepalive_timeout),
             },
         },
+        'http_filters': [_PATHS, *filters],
+        'local_reply_config': {'mappers': [_NO_SUCH_PATH]},
         'max_request_headers_kb': _HEADERS_KB,
         'stream_idle_timeout': '0s',  # a streaming call may be quiet for any time
         'request_timeout': '0s',
-        'drain_timeout': '5s',
+        # What runs on a connection that is to end, for its age or ours, is broken off after that.
+        'drain_timeout': _seconds(options.max_connection_age_grace),
         'server_header_transformation': 'PASS_THROUGH',
         'skip_xff_append': True,
         'normalize_path': False,
+    }
+
+
+# pyvoy tells the application nothing of a request whose path is not UTF-8, and such a request is never answered.
+_PATHS = {
+    'name': 'envoy.filters.http.rbac',
+    'typed_config': {
+        '@type': f'{_TYPE}extensions.filters.http.rbac.v3.RBAC',
+        'rules': {
+            'action': 'ALLOW',
+            'policies': {
+                'path': {
+                    'permissions': [
+                        {'header': {'name': ':path', 'string_match': {'safe_regex': {'regex': _PLAIN_PATH}}}}
+                    ],
+                    'principals': [{'any': True}],
+                }
+            },
+        },
+    },
+}
+# 404 is UNIMPLEMENTED to clients of gRPC, as any method that is not there.
+_NO_SUCH_PATH = {
+    'filter': {
+        'status_code_filter': {
+            'comparison': {'op': 'EQ', 'value': {'default_value': 403, 'runtime_key': 'natsgate.forbidden'}}
+        }
+    },
+    'status_code': 404,
+    'body': {'inline_string': 'unknown method'},
+}
+
+
+def _connections(most: int) -> dict[str, Any]:
+    kind = f'{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig'
+    return {
+        'resource_monitors': [
+            {
+                'name': 'envoy.resource_monitors.global_downstream_max_connections',
+                'typed_config': {'@type': kind, 'max_active_downstream_connections': most},
+            }
+        ]
     }
 
 
@@ -74,8 +131,13 @@ def _seconds(seconds: float) -> str:
     return f'{seconds:g}s'
 
 
-def _address(address: str) -> Mapping[str, Any]:
-    if address.startswith('unix:'):
-        return {'pipe': {'path': address.removeprefix('unix:')}}
-    host, _, port = address.rpartition(':')
-    return {'socket_address': {'address': host.strip('[]'), 'port_value': int(port)}}
+def _addresses(address: str, places: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    if not places:
+        return {'address': {'pipe': {'path': address.removeprefix('unix:')}}}
+    first, *others = ({'socket_address': _socket_address(*place)} for place in places)
+    return {'address': first, 'additional_addresses': [{'address': other} for other in others]}
+
+
+def _socket_address(host: str, port: int) -> dict[str, Any]:
+    # As everywhere else, [::] takes IPv4 as well.
+    return {'address': host, 'port_value': port} | ({'ipv4_compat': True} if host == '::' else {})

@@ -20,13 +20,12 @@ Pairs = list[tuple[bytes, bytes]]
 
 ENCODINGS = ('gzip', 'deflate')
 """What we compress and decompress, the preferred one first."""
-
-CONTENT_TYPE = (b'content-type', b'application/grpc')
-ACCEPT_ENCODING = (b'grpc-accept-encoding', b'identity,gzip,deflate')
-
+_TYPE = b'application/grpc'
+CONTENT_TYPE = (b'content-type', _TYPE)
+ACCEPTED = ('grpc-accept-encoding', 'identity,gzip,deflate')
 _UNITS = {b'H': 3600.0, b'M': 60.0, b'S': 1.0, b'm': 1e-3, b'u': 1e-6, b'n': 1e-9}
 _NOT_METADATA = frozenset(
-    {b'host', b'te', b'content-type', b'content-length', b'connection', b'grpc-encoding', b'grpc-accept-encoding',
+    {b'host', b'content-type', b'content-length', b'connection', b'grpc-encoding', b'grpc-accept-encoding',
      b'transfer-encoding'}
 )  # fmt: skip
 _GZIP, _ZLIB = 31, 15  # zlib's window bits for either format
@@ -37,7 +36,7 @@ class BadRequest(Exception):  # noqa: N818
 
 
 class BadEncoding(BadRequest):
-    """A request that is compressed in a way that we do not know."""
+    """It is compressed in a way that we do not know."""
 
 
 class TooLarge(BadRequest):
@@ -58,12 +57,25 @@ class RequestHead:
     accepts: tuple[str, ...] = ()
 
 
+def is_grpc(content_type: bytes) -> bool:
+    """Whether it is gRPC's, of whatever messages: the answer is a status then."""
+    return content_type == _TYPE or content_type.startswith((_TYPE + b'+', _TYPE + b';', _TYPE + b' '))
+
+
+def is_served(content_type: bytes) -> bool:
+    """Whether the messages are those that we serve."""
+    return content_type == _TYPE or content_type.partition(b';')[0].rstrip() in (_TYPE, b'application/grpc+proto')
+
+
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     """Sort a request's headers. Raises BadRequest; an encoding that is not known is told when it is used."""
     head = RequestHead()
     pairs: list[tuple[str, str | bytes]] = []
+    trailers = False
     for name, value in headers:
-        if name == b'grpc-timeout':
+        if name == b'te':
+            trailers = value == b'trailers'
+        elif name == b'grpc-timeout':
             head.timeout = read_timeout(value)
         elif name == b'grpc-encoding':
             head.encoding = value.decode('latin-1').strip()
@@ -76,6 +88,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
             pairs.extend((name.decode('latin-1'), data) for data in read_binary(value))
         else:
             pairs.append((name.decode('latin-1'), value.decode('latin-1')))
+    if not trailers:
+        raise BadRequest('the header te is not "trailers": something on the way cannot carry a status')
     head.metadata = tuple(pairs)
     return head
 
@@ -161,9 +175,9 @@ class MessageReader:
         self._buffer += data
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing of a message has come yet."""
-        return not self._buffer
+    def unread(self) -> int:
+        """Bytes that were not taken yet."""
+        return len(self._buffer)
 
     def next(self) -> Message | None:
         """The next whole message, or None. Raises BadRequest, TooLarge, BadEncoding."""

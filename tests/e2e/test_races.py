@@ -1,6 +1,7 @@
 """Races and rare turns, each of which once lost a call, a slot or an answer."""
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import pytest
