@@ -38,7 +38,7 @@ _KEYED = 1000
 _KEYED_FOR = 60.0
 
 Server = str | Sequence[str] | Connection | None
-"""Where NATS is: a URL, several of one cluster, a connection that is open already, or None for $NATS_SERVER, else $NATS_URL."""
+"""Where NATS is: a URL, several of one cluster, an open connection, or None for $NATS_SERVER, else $NATS_URL."""
 
 
 class Events:

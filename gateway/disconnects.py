@@ -115,7 +115,9 @@ class Disconnects:
         asked.add_done_callback(self._on_answer)
 
     def _on_answer(self, asked: asyncio.Future[Event]) -> None:
-        waiting = self._by_question.pop(asked)
+        waiting = self._by_question.pop(asked, None)
+        if waiting is None:
+            return  # the call has ended since
         waiting.asked = None
         if asked.cancelled():
             return

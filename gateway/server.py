@@ -74,8 +74,8 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Serve until the block is left; then refuse new calls and let the others end within `drain_timeout` seconds.
 
-    `edge` makes the edge. The connection is the caller's: it is neither opened nor closed here. Raises OSError for an address that cannot
-    be bound.
+    `edge` makes the edge. The connection is the caller's: it is neither opened nor closed here. Raises OSError for an
+    address that cannot be bound.
     """
     own = Infrastructure(descriptors, sorted({route.service for route in routes.values()}), options.reflection)
     presence = PresenceWatch(connection, map(destination_of, routes.values()))
