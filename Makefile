@@ -57,6 +57,10 @@ $(INTEROP)/java/ready: tests/interop/pom.xml
 	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(INTEROP)/java
 	@touch $@
 
+.PHONY: envoy
+envoy: setup ## Test the edge inside Envoy
+	$(BIN)/python -m pytest -m envoy tests/envoy
+
 .PHONY: mesh
 mesh: setup ## Restart and kill gateways and workers behind Envoy, under load
 	@$(BIN)/python -m pip install --quiet --group mesh

@@ -21,6 +21,8 @@ from test_presence import NOT_SERVING, SERVING, check, health_message
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 
+pytestmark = pytest.mark.envoy
+
 WORDS = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
 COUNT = words_pb2.CountRequest(text='a b')
 Word = words_pb2.Word

@@ -42,7 +42,7 @@ from natsgate.actors import ConnectedActors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 
-pytestmark = pytest.mark.asyncio(loop_scope='module')
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope='module')]
 
 WORDS = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
 MIB = 1 << 20
