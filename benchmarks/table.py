@@ -57,8 +57,8 @@ BOUNDS = (
     Bound(what='gateway CPU / bare echo CPU', quantity=front, peers=('natsgate', 'bare'), most=2.0),
     Bound(what='natsgate calls/s / walnats', quantity=rate, peers=('natsgate', 'walnats'), least=1.3),
     Bound(what='natsgate summed CPU / walnats', quantity=cpu, peers=('natsgate', 'walnats'), most=0.7),
-    Bound(what='natsgate in Envoy, summed CPU / bare echo', quantity=cpu, peers=('natsgate-envoy', 'bare'), most=1.0),
-    Bound(what='natsgate in Envoy, calls/s / bare echo', quantity=rate, peers=('natsgate-envoy', 'bare')),
+    Bound(what='natsgate in Envoy, calls/s / bare echo', quantity=rate, peers=('natsgate-envoy', 'bare'), least=1.0),
+    Bound(what='natsgate in Envoy, summed CPU / bare echo', quantity=cpu, peers=('natsgate-envoy', 'bare')),
     Bound(what='natsgate calls/s / walnats, tuned', quantity=rate, peers=('natsgate', 'walnats-tuned')),
     Bound(what='natsgate summed CPU / walnats, tuned', quantity=cpu, peers=('natsgate', 'walnats-tuned')),
 )
