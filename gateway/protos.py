@@ -121,19 +121,6 @@ def load(sources: Sequence[Path], *, include: Sequence[Path] = (), packages: Seq
     return Descriptors(file_set=descriptor_pb2.FileDescriptorSet(file=found.values()), own=frozenset(own), pool=pool)
 
 
-def generate(sources: Sequence[Path], into: Path, *, include: Sequence[Path] = ()) -> None:
-    """Write the Python modules of .proto files and folders below `into`. Raises as load()."""
-    for source in sources:
-        if source.is_dir():
-            root, names = source.resolve(), sorted(_protos_below(source.resolve()))
-        elif source.suffix == '.proto' and source.exists():
-            root = root_of(source.resolve(), [folder.resolve() for folder in include])
-            names = [source.resolve().relative_to(root).as_posix()]
-        else:
-            continue
-        _protoc(root, names, include, [f'--python_out={into}', f'--pyi_out={into}'])
-
-
 def root_of(proto: Path, include: Iterable[Path]) -> Path:
     """The folder that a single .proto file's name is relative to; see load()."""
     for folder in include:
