@@ -86,7 +86,8 @@ class Worker:
         self._draining = True
         self.puller.stop()
         with suppress(Disconnected, TimeoutError):
-            await self._connection.synced(timeout=2)  # what was on the way has arrived, and was given back
+            # What was asked for before is on the way, and is run: given back, it would count as an attempt.
+            await self._connection.synced(timeout=2)
         self.puller.forget()
         running = [job.task for job in self.jobs.values() if job.task is not None]
         if running:
@@ -112,10 +113,7 @@ class Worker:
     # One event: whether it is run
 
     def _on_event(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
-        if self._draining:
-            self._write_ack(reply, _nak(0))
-            self.puller.credit.finished()
-        elif not self._known(reply, delivery):
+        if not self._known(reply, delivery):
             self._take(reply, delivery, header, payload)
 
     def _known(self, reply: bytes, delivery: Delivery) -> bool:
