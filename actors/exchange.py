@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from natsgate.actors.calls import Calls
@@ -102,7 +101,7 @@ class Exchange:
         """Send the status, and before it the initial metadata if none was sent."""
         if response.initial and not self._context.initial and not self.link.sent:
             self.link.headers(response.initial)
-        self.link.end(replace(response, initial=(), payload=b''))
+        self.link.end(response._replace(initial=(), payload=b''))
         self._commit()
         self.close()
 

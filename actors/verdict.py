@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
@@ -98,4 +98,4 @@ def judge(actor: Actor, error: BaseException, context: Context, *, expired: bool
         return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran', attempts=context.attempt))
     text = 'the handler failed; its log says why, under the id in the details'
     response = failed(Failure.HANDLER_FAILED, text, id=context.id, attempts=context.attempt)
-    return Answer(replace(response, initial=context.initial, trailing=(*context.trailing, *response.trailing)))
+    return Answer(response._replace(initial=context.initial, trailing=(*context.trailing, *response.trailing)))

@@ -10,6 +10,7 @@ from dataclasses import fields
 import grpc
 
 from natsgate.command.loading import Overrides, descriptors_of, routes_of
+from natsgate.command.memory import serve_long
 from natsgate.command.nats import connecting, no_jetstream
 from natsgate.command.options import ServeSettings
 from natsgate.command.ports import check_hosts
@@ -56,6 +57,7 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
             log.info(
                 'serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses)
             )
+            serve_long()
             if settings.child:
                 settings.child.tell_ready()
             await stop.serving()

@@ -7,6 +7,7 @@ import logging
 
 from natsgate.actors import ConnectedActors
 from natsgate.command.loading import Overrides, check_answers, descriptors_of, has_protos, import_actors, routes_of
+from natsgate.command.memory import serve_long
 from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import WorkSettings
 from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
@@ -39,6 +40,7 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
         listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
         log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
+        serve_long()
         if settings.child:
             settings.child.tell_ready()
         try:

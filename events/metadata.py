@@ -10,6 +10,7 @@ import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 """Pairs of key and value, in order, keys repeated as often as they were sent; values of `-bin` keys are bytes."""
@@ -17,7 +18,6 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 TRACE_KEYS = frozenset({'traceparent', 'tracestate', 'baggage'})
 
 _KEY = re.compile(r'[0-9a-z_.-]+\Z')
-_VALUE = re.compile(r'[\x20-\x7e]*\Z')
 _ENTRY_OVERHEAD = 32
 _KEPT_BY_GRPC = frozenset(
     {'te', 'content-type', 'content-length', 'connection', 'host', 'transfer-encoding', 'user-agent', 'grpc-status',
@@ -31,7 +31,10 @@ class MetadataError(ValueError):
 
 def size(metadata: Iterable[tuple[str, str | bytes]]) -> int:
     """Bytes as HTTP/2 counts them against a header limit: key, value and 32 for each entry (RFC 9113, 10.5.1)."""
-    return sum(len(key) + len(value) + _ENTRY_OVERHEAD for key, value in metadata)
+    total = 0
+    for key, value in metadata:
+        total += len(key) + len(value) + _ENTRY_OVERHEAD
+    return total
 
 
 def encode(metadata: Iterable[tuple[str, str | bytes]], prefix: str, *, own_names: bool = True) -> str:
@@ -39,23 +42,32 @@ def encode(metadata: Iterable[tuple[str, str | bytes]], prefix: str, *, own_name
 
     `own_names`: the trace headers keep their own names (in a request they are the message's as well as the call's).
     """
-    lines = []
+    lines = ''
     for key, value in metadata:
         name = key if own_names and key in TRACE_KEYS else prefix + key
-        lines.append(f'{name}: {_encoded(key, value)}\r\n')
-    return ''.join(lines)
+        lines += f'{name}: {_encoded(key, value)}\r\n'
+    return lines
+
+
+@lru_cache(1024)
+def _check_key(key: str) -> None:
+    if not _KEY.match(key):
+        raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
 
 
 def _encoded(key: str, value: str | bytes) -> str:
-    if not _KEY.match(key):
-        raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
+    _check_key(key)
     if key.endswith('-bin'):
         return b64encode(value if isinstance(value, bytes) else value.encode('utf-8', 'surrogateescape')).decode()
     if isinstance(value, bytes):  # grpc gives bytes for what is not text: only a key with -bin may carry it
         raise MetadataError(f'metadata {key[:64]!r} is not text, and its key does not end in -bin')
-    if not _VALUE.match(value):
+    if not _is_printable(value):
         raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
     return value
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def decode(headers: Sequence[tuple[str, str]], prefix: str, *, own_names: bool = True) -> Metadata:
@@ -73,10 +85,9 @@ def decode(headers: Sequence[tuple[str, str]], prefix: str, *, own_names: bool =
 
 
 def _decoded(key: str, text: str) -> str | bytes:
-    if not _KEY.match(key):
-        raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
+    _check_key(key)
     if not key.endswith('-bin'):
-        if not _VALUE.match(text):
+        if not _is_printable(text):
             raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
         return text
     try:

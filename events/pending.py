@@ -37,15 +37,21 @@ class Pending:
     """One request that waits for its acknowledgement, its response or its frames."""
 
     __slots__ = (
-        'ack', 'ack_due', 'answer', 'attempts', 'began', 'destination', 'frame', 'give_up', 'on_message', 'refusals',
-        'reply', 'timer',
+        'ack', 'ack_due', 'answer', 'attempts', 'began', 'deadline', 'destination', 'frame', 'give_up', 'on_message',
+        'refusals', 'reply', 'timer', 'token',
     )  # fmt: skip
 
-    def __init__(self, destination: Destination, reply: bytes, frame: bytes, answer: asyncio.Future[Response]) -> None:
+    def __init__(
+        self, destination: Destination, token: bytes, reply: bytes, frame: bytes, answer: asyncio.Future[Response]
+    ) -> None:
         self.destination = destination
+        self.token = token
+        """The last part of its reply subject, and what it is known by."""
         self.reply = reply
         self.frame = frame
         self.answer = answer
+        self.deadline = 0.0
+        """When nobody waits any more, on the connection's clock."""
         self.began = 0.0
         """When it was published first, on the loop's clock."""
         self.attempts = 0

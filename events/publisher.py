@@ -10,7 +10,7 @@ from collections.abc import Callable
 from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.failures import Failure, failed
 from natsgate.events.pending import Destination, Pending
-from natsgate.events.publishing import Again, Refused, Stored, read_ack, retry_delay, sequence_of
+from natsgate.events.publishing import Again, Refused, Stored, is_new, read_ack, retry_delay, sequence_of
 from natsgate.events.wire import Response
 
 ACK_WAIT = 1.0
@@ -24,9 +24,9 @@ class Publisher:
     """Publishes requests, again and again under the same id, until their streams have acknowledged them."""
 
     def __init__(
-        self, connection: Connection, *, answers_to: bytes, patience: float, end: Callable[[bytes, Response], None]
+        self, connection: Connection, *, answers_to: bytes, patience: float, end: Callable[[Pending, Response], None]
     ) -> None:
-        """`answers_to`: what the subjects of acknowledgements begin with. `end` ends the request of a token."""
+        """`answers_to`: what the subjects of acknowledgements begin with. `end` ends a request."""
         self.patience = patience
         self.on_interest: Callable[[Destination], None] | None = None
         """Called when an event stream has taken a request: whether anybody listens must be asked separately."""
@@ -48,24 +48,24 @@ class Publisher:
         """Requests of which it is not known whether their stream has them."""
         return len(self._unacknowledged)
 
-    def __contains__(self, token: bytes) -> bool:
-        return token in self._unacknowledged
+    def __contains__(self, pending: Pending) -> bool:
+        return pending.token in self._unacknowledged
 
-    def forget(self, token: bytes) -> None:
+    def forget(self, pending: Pending) -> None:
         """The request is surely stored, or over: publish it no more."""
-        self._unacknowledged.pop(token, None)
+        self._unacknowledged.pop(pending.token, None)
 
-    def publish(self, token: bytes, pending: Pending) -> None:
+    def publish(self, pending: Pending) -> None:
         """Publish a request, for the first time or again."""
         try:
             self._connection.write(pending.frame)
             pending.attempts += 1
         except Disconnected as error:
             if not pending.attempts:
-                self._end(token, failed(Failure.DISCONNECTED, f'NATS is away: {error}'))
+                self._end(pending, failed(Failure.DISCONNECTED, f'NATS is away: {error}'))
                 return
         pending.ack_due = self._loop.time() + ACK_WAIT
-        self._unacknowledged[token] = pending
+        self._unacknowledged[pending.token] = pending
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 
@@ -73,15 +73,15 @@ class Publisher:
         """Publish again what was not acknowledged in time; give up on what was not for too long."""
         self._sweeper = None
         now = self._loop.time()
-        for token, pending in list(self._unacknowledged.items()):
+        for pending in list(self._unacknowledged.values()):
             if now >= pending.give_up:
-                self._give_up(token, pending)
+                self._give_up(pending)
             elif now >= pending.ack_due:
-                self.publish(token, pending)
+                self.publish(pending)
         if self._unacknowledged and self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 
-    def _give_up(self, token: bytes, pending: Pending) -> None:
+    def _give_up(self, pending: Pending) -> None:
         response = failed(
             Failure.PUBLISH_UNCERTAIN,
             f'stream {pending.destination.stream} did not acknowledge the call; it may have been stored and run',
@@ -89,11 +89,11 @@ class Publisher:
             stream=pending.destination.stream,
             attempts=pending.attempts,
         )
-        self._end(token, response)
+        self._end(pending, response)
 
     def _publish_all(self) -> None:
-        for token, pending in list(self._unacknowledged.items()):
-            self.publish(token, pending)
+        for pending in list(self._unacknowledged.values()):
+            self.publish(pending)
 
     # Acknowledgements
 
@@ -105,46 +105,52 @@ class Publisher:
                 self._on_withdrawn(withdrawn, header, payload)
             return
         destination = pending.destination
+        if is_new(payload):  # as nearly all are
+            self._stored(pending, payload)
+            return
         ack = read_ack(header, payload, stream=destination.stream, seen=destination.stream in self._seen)
         match ack:
             case Stored(duplicate=True) if pending.attempts == 1:
-                self._end(token, failed(Failure.DUPLICATE, 'an event with this id was emitted a moment ago'))
+                self._end(pending, failed(Failure.DUPLICATE, 'an event with this id was emitted a moment ago'))
             case Stored():
-                del self._unacknowledged[token]
-                pending.ack = payload
-                self._seen.add(destination.stream)
-                if destination.interest and self.on_interest is not None:
-                    self.on_interest(destination)
+                self._stored(pending, payload)
             case Again(otherwise):
-                self._again(token, pending, otherwise)
+                self._again(pending, otherwise)
             case Refused(response):
-                self._end(token, response)
+                self._end(pending, response)
 
-    def _again(self, token: bytes, pending: Pending, otherwise: Response) -> None:
+    def _stored(self, pending: Pending, ack: bytes) -> None:
+        del self._unacknowledged[pending.token]
+        pending.ack = ack
+        destination = pending.destination
+        self._seen.add(destination.stream)
+        if destination.interest and self.on_interest is not None:
+            self.on_interest(destination)
+
+    def _again(self, pending: Pending, otherwise: Response) -> None:
         now = self._loop.time()
         delay = retry_delay(pending.attempts) * random.uniform(0.75, 1.25)  # noqa: S311  jitter is no secret
         pending.refusals += 1
         if now + delay >= pending.give_up:
             if pending.refusals == pending.attempts:  # each try was refused, so surely nothing is stored
-                self._end(token, otherwise)
+                self._end(pending, otherwise)
             else:
-                self._give_up(token, pending)
+                self._give_up(pending)
             return
         pending.ack_due = now + delay + _SWEEP
-        self._loop.call_later(delay, self._retry, token)
+        self._loop.call_later(delay, self._retry, pending)
 
-    def _retry(self, token: bytes) -> None:
-        pending = self._unacknowledged.get(token)
-        if pending is not None:
-            self.publish(token, pending)
+    def _retry(self, pending: Pending) -> None:
+        if pending in self:
+            self.publish(pending)
 
     # Withdrawing
 
-    def withdraw(self, token: bytes, pending: Pending) -> None:
+    def withdraw(self, pending: Pending) -> None:
         """Nobody waits any more: delete the copy in the stream, as soon as it is known where it is."""
-        if self._unacknowledged.pop(token, None) is not None:
-            self._withdrawn[token] = pending
-            self._loop.call_later(_REMEMBERED, self._withdrawn.pop, token, None)
+        if self._unacknowledged.pop(pending.token, None) is not None:
+            self._withdrawn[pending.token] = pending
+            self._loop.call_later(_REMEMBERED, self._withdrawn.pop, pending.token, None)
         elif pending.ack:
             self._delete(pending.destination, pending.ack)
 

@@ -46,6 +46,11 @@ class Refused:
 Ack = Stored | Again | Refused
 
 
+def is_new(payload: bytes) -> bool:
+    """Whether it is the acknowledgement of a message that was stored, and was not there before."""
+    return payload.startswith(_STORED) and b'"duplicate"' not in payload
+
+
 def read_ack(block: bytes | None, payload: bytes, *, stream: str, seen: bool) -> Ack | None:
     """What the acknowledgement says; None when it is not one.
 

@@ -111,27 +111,56 @@ class Requester:
         one of the same id is not stored. `extra` are further header lines, already encoded. When it is cancelled, the
         handler is, too, and a request that is still in the queue is taken out of it.
         """
-        head = wire.RequestHead(
-            id=self._id(destination, call_id),
-            deadline=self._connection.clock.to_broker(deadline),
-            metadata=metadata,
+        asked = self.begin(
+            destination, payload, timeout=deadline - self.now(), metadata=metadata, call_id=call_id, extra=extra,
             compressed=compressed,
-        )
-        now = self.now()
-        asked = self._request(destination, payload, head, deadline=deadline, ttl=deadline - now, extra=extra)
+        )  # fmt: skip
         if isinstance(asked, Response):
             return asked
-        token, pending = asked
-        pending.timer = self._loop.call_later(deadline - now, self._expire, token)
-        self._register(token, pending, deadline - now)
         try:
-            return await pending.answer
+            return await asked.answer
         except asyncio.CancelledError:
-            if deadline - self.now() > _AT_DEADLINE:
-                self.cancel(token, pending)
+            self.abandon(asked)
             raise
-        finally:
-            self.forget(token, pending)
+
+    def begin(
+        self,
+        destination: Destination,
+        payload: bytes,
+        *,
+        timeout: float,
+        metadata: Metadata = (),
+        call_id: str = '',
+        extra: str = '',
+        compressed: bool = False,
+    ) -> Pending | Response:
+        """Publish a request that ends within `timeout` seconds; or what is known to have gone wrong.
+
+        As ask(), without a coroutine of its own: wait for the `answer`, and abandon() it if that is cancelled.
+        """
+        token = self._tokens.next()
+        now = self.now()
+        head = wire.RequestHead(
+            self._id(destination, call_id),
+            subjects.reply_subject(self._connection.id, destination.target, token),
+            self._connection.clock.to_broker(now + timeout),
+            wire.UNARY,
+            compressed,
+            (0, 0),
+            metadata,
+        )
+        pending = self._request(destination, payload, head, token, timeout=timeout, ttl=timeout, extra=extra)
+        if isinstance(pending, Pending):
+            pending.deadline = now + timeout
+            pending.timer = self._loop.call_later(timeout, self._expire, pending)
+            self._register(pending, timeout)
+        return pending
+
+    def abandon(self, pending: Pending) -> None:
+        """Nobody waits for the answer any more, which was cancelled."""
+        if pending.deadline - self.now() > _AT_DEADLINE:
+            self.cancel(pending)
+        self.forget(pending)
 
     def stream(
         self,
@@ -152,27 +181,27 @@ class Requester:
         `take_within`: seconds within which an actor must take it. `idle_timeout`: seconds that may pass between two
         messages. The caller must read the call to its end, or cancel it.
         """
+        token = self._tokens.next()
         head = wire.RequestHead(
             id=self._id(destination, call_id),
+            reply=subjects.reply_subject(self._connection.id, destination.target, token),
             deadline=None if deadline is None else self._connection.clock.to_broker(deadline),
             metadata=metadata,
             kind=kind.value,
             compressed=compressed,
             credit=(self._window.messages, self._window.bytes),
         )
-        now = self.now()
-        take_within = take_within if deadline is None else min(take_within, deadline - now)
-        asked = self._request(destination, payload, head, deadline=deadline, ttl=take_within, extra=extra)
-        if isinstance(asked, Response):
-            return asked
-        token, pending = asked
-        if deadline is not None:
-            pending.timer = self._loop.call_later(deadline - now, self._expire, token)
+        timeout = None if deadline is None else deadline - self.now()
+        take_within = take_within if timeout is None else min(take_within, timeout)
+        pending = self._request(destination, payload, head, token, timeout=timeout, ttl=take_within, extra=extra)
+        if isinstance(pending, Response):
+            return pending
+        if timeout is not None:
+            pending.timer = self._loop.call_later(timeout, self._expire, pending)
         call = StreamCall(
-            self, self._connection, token, pending,
-            window=self._window, take_within=take_within, idle_timeout=idle_timeout,
-        )  # fmt: skip
-        self._register(token, pending, take_within)
+            self, self._connection, pending, window=self._window, take_within=take_within, idle_timeout=idle_timeout
+        )
+        self._register(pending, take_within)
         return call
 
     def _id(self, destination: Destination, call_id: str) -> str:
@@ -180,16 +209,14 @@ class Requester:
         return f'{destination.subject}:{call_id}' if call_id else f'{destination.subject}:{self._ids}.{self._calls}'
 
     def _request(
-        self, destination: Destination, payload: bytes, head: wire.RequestHead, *,
-        deadline: float | None, ttl: float, extra: str,
-    ) -> tuple[bytes, Pending] | Response:  # fmt: skip
-        refused = self._refusal(destination, deadline)
+        self, destination: Destination, payload: bytes, head: wire.RequestHead, token: str, *,
+        timeout: float | None, ttl: float, extra: str,
+    ) -> Pending | Response:  # fmt: skip
+        refused = self._refusal(destination, timeout)
         if refused is not None:
             return refused
-        token = self._tokens.next()
-        reply = subjects.reply_subject(self._connection.id, destination.target, token)
         try:
-            block = wire.encode_request(head, reply=reply, ttl=max(1, math.ceil(ttl)), extra=extra)
+            block = wire.encode_request(head, ttl=max(1, math.ceil(ttl)), extra=extra)
         except MetadataError as error:
             return failed(Failure.BAD_METADATA, str(error))
         size = len(block) + len(payload)
@@ -197,60 +224,57 @@ class Requester:
             return refused
         subject, key = destination.subject.encode(), token.encode()
         frame = b'HPUB %b %b%b %d %d\r\n%b%b\r\n' % (subject, self._ack_prefix, key, len(block), size, block, payload)
-        return key, Pending(destination, reply.encode(), frame, self._loop.create_future())
+        return Pending(destination, key, head.reply.encode(), frame, self._loop.create_future())
 
-    def _refusal(self, destination: Destination, deadline: float | None) -> Response | None:
+    def _refusal(self, destination: Destination, timeout: float | None) -> Response | None:
         try:
             if not self._connection.connected:
                 raise Disconnected('not connected to NATS')
             self._connection.check_backlog()
         except Disconnected as error:
             return failed(Failure.DISCONNECTED, f'NATS is away: {error}')
-        if deadline is not None and deadline <= self.now():
+        if timeout is not None and timeout <= 0:
             return failed(Failure.DEADLINE, 'the deadline had passed before the call could be published')
         presence = self._presence
         if presence is not None and destination.subject not in presence.served:
             return presence.refusal(destination)
         return None
 
-    def _register(self, token: bytes, pending: Pending, within: float) -> None:
+    def _register(self, pending: Pending, within: float) -> None:
         pending.began = self._loop.time()
         pending.give_up = pending.began + min(self._patience, within)
-        self._waiting[token] = pending
-        self.publisher.publish(token, pending)
+        self._waiting[pending.token] = pending
+        self.publisher.publish(pending)
 
-    def _expire(self, token: bytes) -> None:
-        pending = self._waiting.get(token)
-        if pending is not None:
-            self.end(token, failed(Failure.DEADLINE, 'the deadline has passed', attempts=pending.attempts))
+    def _expire(self, pending: Pending) -> None:
+        self.end(pending, failed(Failure.DEADLINE, 'the deadline has passed', attempts=pending.attempts))
 
-    def end(self, token: bytes, response: Response) -> None:
-        """End the request of this token with this response; nothing if it has ended."""
-        pending = self._waiting.get(token)
-        if pending is not None:
-            self.forget(token, pending)
-            if not pending.answer.done():
-                pending.answer.set_result(response)
+    def end(self, pending: Pending, response: Response) -> None:
+        """End a request with this response; nothing if it has ended."""
+        answer = pending.answer
+        if not answer.done():
+            self.forget(pending)
+            answer.set_result(response)
 
-    def forget(self, token: bytes, pending: Pending) -> None:
+    def forget(self, pending: Pending) -> None:
         """Nobody waits for it."""
-        self._waiting.pop(token, None)
-        self.publisher.forget(token)
+        self._waiting.pop(pending.token, None)
+        self.publisher.forget(pending)
         if pending.timer is not None:
             pending.timer.cancel()
 
-    def cancel(self, token: bytes, pending: Pending) -> None:
+    def cancel(self, pending: Pending) -> None:
         """Nobody waits any more: have the handler cancelled wherever it runs, and the queued copy removed."""
         subject = subjects.cancel_subject(pending.destination.target).encode()
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (subject, len(pending.reply), pending.reply))
-        self.publisher.withdraw(token, pending)
+        self.publisher.withdraw(pending)
 
     def break_off(self) -> None:
         """End all that waits: this process stops before the answers are there."""
-        for token, pending in list(self._waiting.items()):
-            self.cancel(token, pending)
+        for pending in list(self._waiting.values()):
+            self.cancel(pending)
             text = 'the gateway stopped before the call had ended'
-            self.end(token, failed(Failure.GATEWAY_STOPPED, text, idempotent=pending.destination.idempotent))
+            self.end(pending, failed(Failure.GATEWAY_STOPPED, text, idempotent=pending.destination.idempotent))
 
     # What arrives
 
@@ -267,17 +291,17 @@ class Requester:
         elif pending.on_message is not None:
             pending.on_message(reply, header, payload)
         else:
-            self.take(token, header, payload)
+            self.take(pending, header, payload)
 
-    def take(self, token: bytes, header: bytes | None, payload: bytes) -> None:
+    def take(self, pending: Pending, header: bytes | None, payload: bytes) -> None:
         """End a request with the response that has arrived; what is none is passed over."""
         try:
-            self.end(token, wire.decode_response(header, payload))
+            self.end(pending, wire.decode_response(header, payload))
         except wire.Stray as error:
             self.strays += 1
             log.warning('a message on a reply subject is not a response and was passed over: %s', error)
         except wire.Unreadable as error:
-            self.end(token, failed(Failure.RESPONSE_UNREADABLE, f'the response cannot be read: {error}'))
+            self.end(pending, failed(Failure.RESPONSE_UNREADABLE, f'the response cannot be read: {error}'))
 
     def _on_late(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         token = subject[subject.rfind(b'.') + 1 :]
@@ -304,12 +328,12 @@ class Requester:
     def _end_unserved(self, subject: str, response: Response, absence: float) -> None:
         """Nobody has taken this subject for `absence` seconds. What was published before that may have run."""
         vanished = self._loop.time() - absence
-        for token, pending in list(self._waiting.items()):
+        for pending in list(self._waiting.values()):
             destination = pending.destination
             if destination.subject == subject:
-                self.publisher.withdraw(token, pending)
+                self.publisher.withdraw(pending)
                 may_have_run = pending.began < vanished
-                self.end(token, _gone(destination) if may_have_run else response)
+                self.end(pending, _gone(destination) if may_have_run else response)
 
     def waits_for(self, destination: Destination) -> bool:
         """Whether any request to this destination's stream waits."""
@@ -317,9 +341,9 @@ class Requester:
 
     def end_waiting(self, destination: Destination, response: Response) -> None:
         """End every acknowledged request to this destination's stream with the same response."""
-        for token, pending in list(self._waiting.items()):
-            if pending.destination.stream == destination.stream and token not in self.publisher:
-                self.end(token, response)
+        for pending in list(self._waiting.values()):
+            if pending.destination.stream == destination.stream and pending not in self.publisher:
+                self.end(pending, response)
 
 
 def _gone(destination: Destination) -> Response:

@@ -36,12 +36,11 @@ class StreamCall:
     """Messages out, messages in, and how it ended. Made by Requester.stream()."""
 
     def __init__(
-        self, requester: Requester, connection: Connection, token: bytes, pending: Pending, *,
+        self, requester: Requester, connection: Connection, pending: Pending, *,
         window: Window, take_within: float, idle_timeout: float | None,
     ) -> None:  # fmt: skip
         self._requester = requester
         self._connection = connection
-        self._token = token
         self._pending = pending
         self._pattern = subjects.call_pattern(pending.destination.target)
         self._committed = False
@@ -111,7 +110,7 @@ class StreamCall:
         """End the call if it has not ended: nobody waits for it any more."""
         if not self.done:
             self._tell_actor()
-            self._requester.end(self._token, failed(Failure.CANCELLED, 'the caller has cancelled the call'))
+            self._requester.end(self._pending, failed(Failure.CANCELLED, 'the caller has cancelled the call'))
 
     # What arrives
 
@@ -152,7 +151,7 @@ class StreamCall:
             if self._committed:
                 self._on_broken('its worker is gone')
         elif not self._committed:
-            self._requester.take(self._token, header, payload)
+            self._requester.take(self._pending, header, payload)
 
     def _on_accept(self, reply: bytes, frame: Frame) -> None:
         if not self._pattern.match(reply):
@@ -168,7 +167,7 @@ class StreamCall:
         self.link.peer = reply
         if not self.link.on_frame(frame):
             return
-        self._requester.publisher.forget(self._token)
+        self._requester.publisher.forget(self._pending)
         self._requester.links.add(self)
         self.link.write(FrameKind.GO)
         if self._closing:
@@ -185,7 +184,7 @@ class StreamCall:
             case FrameKind.END:
                 self._commit()
                 self._ended_by_actor = True
-                self._requester.end(self._token, frame.response())
+                self._requester.end(self._pending, frame.response())
             case FrameKind.CLOSE:
                 self.link.fail('an actor closes no call, it ends it')
 
@@ -263,13 +262,13 @@ class StreamCall:
 
     def _end(self, response: Response) -> None:
         self._tell_actor()
-        self._requester.end(self._token, response)
+        self._requester.end(self._pending, response)
 
     def _tell_actor(self) -> None:
         if self.link.peer and not self.done:
             self.link.write(FrameKind.CANCEL)
         elif not self.done:
-            self._requester.cancel(self._token, self._pending)
+            self._requester.cancel(self._pending)
 
     def _on_end(self, answer: asyncio.Future[Response]) -> None:
         self._taking.cancel()

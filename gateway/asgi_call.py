@@ -139,7 +139,7 @@ class AsgiCall:
         body = b''
         if ok and not kind.server_streams:
             body = http.write_message(Message(response.payload, response.compressed), self._encoding)
-        await self._send({'type': 'http.response.body', 'body': body, 'more_body': False})
+        await self._send(last(body))
         await self._send(trailers(response))
 
 
@@ -163,6 +163,11 @@ def start(initial: Metadata, encoding: str) -> Event:
     if encoding != 'identity':
         headers.append((b'grpc-encoding', encoding.encode()))
     return {'type': 'http.response.start', 'status': 200, 'headers': headers, 'trailers': True}
+
+
+def last(body: bytes) -> Event:
+    """The last part of a response's body."""
+    return {'type': 'http.response.body', 'body': body, 'more_body': False}
 
 
 def trailers(response: Response) -> Event:

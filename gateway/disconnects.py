@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 Event = MutableMapping[str, Any]
@@ -29,11 +30,24 @@ def ask(receive: Receive) -> asyncio.Future[Event]:
 async def asked_within(receive: Receive, seconds: float) -> Event | None:
     """A request's next event; None if it does not come in time."""
     asked = ask(receive)
-    done, _ = await asyncio.wait((asked,), timeout=seconds)
-    if done:
-        return asked.result()
-    forget(asked)
-    return None
+    if not asked.done():
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        wake = partial(_wake, waiter)
+        asked.add_done_callback(wake)
+        timer = loop.call_later(seconds, wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if not asked.done():
+                forget(asked, wake)
+    return asked.result() if asked.done() else None
+
+
+def _wake(waiter: asyncio.Future[None], _: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def forget(asked: asyncio.Future[Event], callback: Callable[[asyncio.Future[Event]], None] | None = None) -> None:
@@ -52,13 +66,19 @@ def is_gone(asked: asyncio.Future[Event]) -> bool:
 class Waiting:
     """A call whose request has been read, and whose client may go away."""
 
-    __slots__ = ('asked', 'over', 'receive', 'task')
+    __slots__ = ('asked', 'discarded', 'known', 'receive', 'waits')
 
-    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
-        self.task = task
+    def __init__(self, waits: asyncio.Future[Any], receive: Receive) -> None:
+        self.waits = waits
         self.receive = receive
         self.asked: asyncio.Future[Event] | None = None
-        self.over = False
+        self.known = False
+        """Its end is told to us."""
+        self.discarded = False
+
+    @property
+    def over(self) -> bool:
+        return self.discarded or self.waits.done()
 
 
 class Disconnects:
@@ -81,15 +101,18 @@ class Disconnects:
         for waiting in tuple(self._by_question.values()):
             self.discard(waiting)
 
-    def add(self, task: asyncio.Task[Any], receive: Receive) -> Waiting:
-        """A call waits whose request was read to its end; `task` is cancelled when its client goes away."""
-        waiting = Waiting(task, receive)
+    def add(self, waits: asyncio.Future[Any], receive: Receive) -> Waiting:
+        """A call waits whose request was read to its end; `waits` is cancelled when its client goes away.
+
+        It is the call's task, or what the task waits for. The call is over with it, or when it is discarded.
+        """
+        waiting = Waiting(waits, receive)
         self._young.append(waiting)
         return waiting
 
     def discard(self, waiting: Waiting) -> None:
         """The call has ended."""
-        waiting.over = True
+        waiting.discarded = True
         if (asked := waiting.asked) is not None:
             waiting.asked = None
             del self._by_question[asked]
@@ -110,6 +133,9 @@ class Disconnects:
                     asked += 1
 
     def _ask(self, waiting: Waiting) -> None:
+        if not waiting.known:
+            waiting.known = True
+            waiting.waits.add_done_callback(lambda _: self.discard(waiting))
         waiting.asked = asked = ask(waiting.receive)
         self._by_question[asked] = waiting
         asked.add_done_callback(self._on_answer)
@@ -122,6 +148,6 @@ class Disconnects:
         if asked.cancelled():
             return
         if is_gone(asked):
-            waiting.task.cancel()
+            waiting.waits.cancel()
         else:
             self._queue.append(waiting)

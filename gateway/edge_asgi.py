@@ -16,7 +16,7 @@ from natsgate.events.kind import Kind
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
-from natsgate.gateway.asgi_call import END, AsgiCall, Send, fail, start, trailers, whole_message
+from natsgate.gateway.asgi_call import END, AsgiCall, Send, fail, last, start, trailers, whole_message
 from natsgate.gateway.call import Call, Message
 from natsgate.gateway.conversation import only_message
 from natsgate.gateway.disconnects import Disconnects, Event, Receive, asked_within
@@ -52,7 +52,7 @@ class AsgiEdge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        kind = next((value for name, value in scope['headers'] if name == b'content-type'), b'')
+        kind = http.content_type(scope['headers'])
         try:
             if scope['method'] != 'POST':
                 await _refuse(send, 405, (b'allow', b'POST'))
@@ -72,16 +72,20 @@ class AsgiEdge:
         try:
             head = http.read_head(scope['headers'])
             response = await self._ask(route, head, receive)
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:
             response = _response_for(error, self._limit, route.method)
-        if response.status.code is not Code.OK:
+        status, payload, initial, trailing, compressed = response
+        if status.code is not Code.OK:
             await fail(send, response)
-            return
-        encoding = head.accepts[0] if response.compressed and head.accepts else 'identity'
-        await send(start(response.initial, encoding) if response.initial or response.compressed else _OK_START)
-        body = http.write_message(Message(response.payload, response.compressed), encoding)
-        await send({'type': 'http.response.body', 'body': body, 'more_body': False})
-        await send(trailers(response) if response.trailing else _OK_TRAILERS)
+        elif initial or trailing or compressed:
+            encoding = head.accepts[0] if compressed and head.accepts else 'identity'
+            await send(start(initial, encoding))
+            await send(last(http.write_message(Message(payload, compressed), encoding)))
+            await send(trailers(response))
+        else:
+            await send(_OK_START)
+            await send(last(http.write_plain(payload)))
+            await send(_OK_TRAILERS)
 
     async def _ask(self, route: Route, head: http.RequestHead, receive: Receive) -> Response:
         event = await receive() if head.timeout is None else await asked_within(receive, head.timeout)
@@ -94,15 +98,14 @@ class AsgiEdge:
             if isinstance(read, Response):
                 return read
             message = read
-        task = asyncio.current_task()
-        assert task is not None
-        waiting = self._disconnects.add(task, receive)
-        try:
-            return await self._gateway.unary(
-                route, message.data, metadata=head.metadata, remaining=remaining, compressed=message.compressed
-            )
-        finally:
-            self._disconnects.discard(waiting)
+        return await self._gateway.unary(
+            route,
+            message.data,
+            metadata=head.metadata,
+            remaining=remaining,
+            compressed=message.compressed,
+            watch=lambda answer: self._disconnects.add(answer, receive),
+        )
 
     async def _only_message(
         self, head: http.RequestHead, event: Event, receive: Receive

@@ -44,28 +44,45 @@ class Gateway:
         self._requester = requester
         self._message_class = message_class
         self._destinations = {method: destination_of(route) for method, route in routes.items()}
+        self._timeouts = {method: effective_timeout(route.timeout, options.timeout) for method, route in routes.items()}
         self.in_flight = 0
         self._own_tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
 
     async def unary(
-        self, route: Route, message: bytes, *, metadata: Metadata, remaining: float | None, compressed: bool = False
+        self,
+        route: Route,
+        message: bytes,
+        *,
+        metadata: Metadata,
+        remaining: float | None,
+        compressed: bool = False,
+        watch: Callable[[asyncio.Future[Response]], object] | None = None,
     ) -> Response:
-        """The response to a unary call. `remaining`: the client's seconds, or None when it set no deadline."""
+        """The response to a unary call. `remaining`: the client's seconds, or None when it set no deadline.
+
+        `watch` is given what the call waits for: cancelling that cancels the call. Raises CancelledError.
+        """
         refused = self._refusal(route, message, metadata)
         if refused is not None:
             return refused
-        timeout = effective_timeout(remaining, route.timeout, self.options.timeout)
-        requester = self._requester
+        method = route.method
+        timeout = self._timeouts[method]
+        if remaining is not None and remaining < timeout:
+            timeout = remaining
+        asked = self._requester.begin(
+            self._destinations[method], message, timeout=timeout, metadata=metadata, compressed=compressed
+        )
+        if isinstance(asked, Response):
+            return asked
+        if watch is not None:
+            watch(asked.answer)
         self.in_flight += 1
         try:
-            return await requester.ask(
-                self._destinations[route.method],
-                message,
-                deadline=requester.now() + timeout,
-                metadata=metadata,
-                compressed=compressed,
-            )
+            return await asked.answer
+        except asyncio.CancelledError:
+            self._requester.abandon(asked)
+            raise
         finally:
             self.in_flight -= 1
 

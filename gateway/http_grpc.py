@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from natsgate.events.frames import Message
@@ -24,10 +24,6 @@ _TYPE = b'application/grpc'
 CONTENT_TYPE = (b'content-type', _TYPE)
 ACCEPTED = ('grpc-accept-encoding', 'identity,gzip,deflate')
 _UNITS = {b'H': 3600.0, b'M': 60.0, b'S': 1.0, b'm': 1e-3, b'u': 1e-6, b'n': 1e-9}
-_NOT_METADATA = frozenset(
-    {b'host', b'content-type', b'content-length', b'connection', b'grpc-encoding', b'grpc-accept-encoding',
-     b'transfer-encoding'}
-)  # fmt: skip
 _GZIP, _ZLIB = 31, 15  # zlib's window bits for either format
 
 
@@ -55,6 +51,16 @@ class RequestHead:
     timeout: float | None = None
     encoding: str = 'identity'
     accepts: tuple[str, ...] = ()
+    trailers: bool = False
+    """The client takes a status in trailers."""
+
+
+def content_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The first content type among a request's headers; empty if there is none."""
+    for name, value in headers:
+        if name == b'content-type':
+            return value
+    return b''
 
 
 def is_grpc(content_type: bytes) -> bool:
@@ -71,27 +77,51 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     """Sort a request's headers. Raises BadRequest; an encoding that is not known is told when it is used."""
     head = RequestHead()
     pairs: list[tuple[str, str | bytes]] = []
-    trailers = False
     for name, value in headers:
-        if name == b'te':
-            trailers = value == b'trailers'
-        elif name == b'grpc-timeout':
-            head.timeout = read_timeout(value)
-        elif name == b'grpc-encoding':
-            head.encoding = value.decode('latin-1').strip()
-        elif name == b'grpc-accept-encoding':
-            offered = {one.strip() for one in value.decode('latin-1').split(',')}
-            head.accepts = tuple(encoding for encoding in ENCODINGS if encoding in offered)
-        elif name in _NOT_METADATA:
-            continue
+        if (read := _READERS.get(name)) is not None:
+            read(head, value)
         elif name.endswith(b'-bin'):
             pairs.extend((name.decode('latin-1'), data) for data in read_binary(value))
         else:
             pairs.append((name.decode('latin-1'), value.decode('latin-1')))
-    if not trailers:
+    if not head.trailers:
         raise BadRequest('the header te is not "trailers": something on the way cannot carry a status')
     head.metadata = tuple(pairs)
     return head
+
+
+def _read_te(head: RequestHead, value: bytes) -> None:
+    head.trailers = value == b'trailers'
+
+
+def _read_timeout(head: RequestHead, value: bytes) -> None:
+    head.timeout = read_timeout(value)
+
+
+def _read_encoding(head: RequestHead, value: bytes) -> None:
+    head.encoding = value.decode('latin-1').strip()
+
+
+def _read_accepted(head: RequestHead, value: bytes) -> None:
+    offered = {one.strip() for one in value.decode('latin-1').split(',')}
+    head.accepts = tuple(encoding for encoding in ENCODINGS if encoding in offered)
+
+
+def _pass_over(head: RequestHead, value: bytes) -> None:
+    pass
+
+
+_READERS: Mapping[bytes, Callable[[RequestHead, bytes], None]] = {
+    b'te': _read_te,
+    b'grpc-timeout': _read_timeout,
+    b'grpc-encoding': _read_encoding,
+    b'grpc-accept-encoding': _read_accepted,
+    b'host': _pass_over,
+    b'content-type': _pass_over,
+    b'content-length': _pass_over,
+    b'connection': _pass_over,
+    b'transfer-encoding': _pass_over,
+}
 
 
 def read_timeout(value: bytes) -> float:
@@ -129,12 +159,17 @@ def write_status(response: Response) -> Pairs:
     return pairs + write_metadata(response.trailing)
 
 
+def write_plain(data: bytes) -> bytes:
+    """A message with its prefix, not compressed."""
+    return b'\0%b%b' % (len(data).to_bytes(4, 'big'), data)
+
+
 def write_message(message: Message, encoding: str) -> bytes:
     """A message with its prefix; compressed if it wants to be and `encoding` is one of ours."""
-    data, flag = message.data, b'\0'
-    if message.compressed and encoding in ENCODINGS:
-        data, flag = compress(data, encoding), b'\1'
-    return b'%b%b%b' % (flag, len(data).to_bytes(4, 'big'), data)
+    if not message.compressed or encoding not in ENCODINGS:
+        return write_plain(message.data)
+    data = compress(message.data, encoding)
+    return b'\1%b%b' % (len(data).to_bytes(4, 'big'), data)
 
 
 def compress(data: bytes, encoding: str) -> bytes:
