@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from natsgate.actors.actor import Actor
 from natsgate.events import headers
@@ -144,8 +144,7 @@ def read_status(block: bytes | None) -> Heartbeat | Ended | Broken | None:
     return Broken(f'{code} {text}', gone=code == 503 or 'consumer deleted' in lowered or 'not found' in lowered)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What the reply subject of a delivered event says (ADR-15)."""
 
     attempt: int

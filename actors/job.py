@@ -20,8 +20,8 @@ class Job:
     """What is known about one delivery, and its handler's run."""
 
     __slots__ = (
-        'abandoned', 'ack', 'acknowledged', 'context', 'deadline', 'delivery', 'ended', 'exchange', 'expired', 'head',
-        'released', 'started', 'task', 'timer',
+        'abandoned', 'ack', 'acknowledged', 'begun', 'context', 'deadline', 'delivery', 'ended', 'exchange', 'expired',
+        'head', 'known', 'released', 'started', 'task', 'timer',
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +38,10 @@ class Job:
         self.exchange: Exchange | None = None
         """The frames of a streaming call."""
         self.started = 0.0
+        self.begun = False
+        """Its task has made its first step."""
+        self.known = False
+        """Its caller can cancel it."""
         self.expired = False
         """The deadline passed while the handler ran."""
         self.released = False
@@ -48,16 +52,6 @@ class Job:
         """Why nobody waits for the result any more."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-
-    def expire(self) -> None:
-        """The deadline is here: an async handler is cancelled; a thread cannot be, and is waited for."""
-        self.expired = True
-        self.cancel()
-
-    def cancel(self) -> None:
-        """Cancel the handler, if it has begun."""
-        if self.task is not None:
-            self.task.cancel()
 
 
 async def handle(actor: Actor, message: Any, context: Context, pool: Executor | None) -> Any:

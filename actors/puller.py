@@ -118,7 +118,8 @@ class Puller:
         self._failures = 0
         self.credit.delivered()
         self._on_event(reply, delivery, header, payload)
-        self.pull()
+        if not self.credit.promised:
+            self.pull()
 
     def _on_status(self, block: bytes | None) -> None:
         match consumer.read_status(block):

@@ -59,7 +59,11 @@ class Worker:
         self._calls = calls
         self._outbox = Outbox(connection, f'{actor.name}.sent')
         self._pool = None if actor.is_async else ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
-        self._reply_pattern = reply_pattern(actor.target) if actor.answers else _NO_REPLY
+        self._answers = actor.answers
+        self._kind = actor.kind
+        self._is_plain = actor.kind is Kind.UNARY and self._pool is None
+        self._may_reply = reply_pattern(actor.target).match if actor.answers else _NO_REPLY.match
+        self._young: list[Job] = []
         self._draining = False
         self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -104,7 +108,7 @@ class Worker:
         for job in list(self.jobs.values()):
             log.warning('actor %s: %s is given back, its handler has not ended', self.actor.name, job.head.id)
             job.released = True
-            job.cancel()
+            self._cancel(job)
             if job.task is not None:
                 tasks.append(job.task)
         if tasks:
@@ -135,29 +139,31 @@ class Worker:
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
         """Decide whether the event is run, then run it or refuse it."""
         actor, clock = self.actor, self._connection.clock
-        job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event))
         try:
             head = wire.decode_request(header)
-            if head.reply and actor.answers and not self._reply_pattern.match(head.reply):
+            if head.reply and self._answers and not self._may_reply(head.reply):
                 raise wire.Unreadable('its reply subject is not one of this target')
         except wire.Unreadable as error:
-            self._refuse(job, unreadable(str(error)))  # nobody is answered: the reply subject may be anybody's
+            # Nobody is answered: the reply subject may be anybody's.
+            job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event))
+            self._refuse(job, unreadable(str(error)))
             return
-        job.head = head
-        job.deadline = None if head.deadline is None else clock.to_local(head.deadline)
-        job.context = Context(
+        attempt = delivery.attempt
+        deadline = None if head.deadline is None else clock.to_local(head.deadline)
+        context = Context(
             event=actor.event,
             id=head.id,
             metadata=head.metadata,
-            attempt=delivery.attempt,
-            deadline=job.deadline,
+            attempt=attempt,
+            deadline=deadline,
             now=clock.now,
             compressed=head.compressed,
         )
-        cancelled = actor.answers and self._calls.was_cancelled(head.reply)
-        refusal = admit(actor, head, attempt=delivery.attempt, expired=self._is_late(job), cancelled=cancelled)
+        job = Job(reply, delivery, head, deadline, context)
+        cancelled = self._answers and self._calls.was_cancelled(head.reply)
+        refusal = admit(actor, head, attempt=attempt, expired=self._is_late(job), cancelled=cancelled)
         message = None
-        if refusal is None and not actor.kind.client_streams:
+        if refusal is None and not self._kind.client_streams:
             try:
                 message = actor.event.decode(payload)
             except Exception as error:  # a serializer of the user's own may raise anything
@@ -180,14 +186,26 @@ class Worker:
     def _start(self, job: Job, message: object) -> None:
         job.started = self._loop.time()
         self.jobs[job.delivery.sequence] = job
-        if job.deadline is not None and self._pool is None:
-            job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
-        if job.head.reply and self.actor.answers:  # a listener does not care who waits for the answer
-            self._calls.begin(job, self.abandon)
-        if self.actor.kind is not Kind.UNARY:
+        if self._kind is not Kind.UNARY:
             self._open_exchange(job)
         job.task = self._loop.create_task(self._run(job, message))
-        job.task.add_done_callback(lambda _: self._end(job))  # cancelled before its first step, it never runs
+        self._young.append(job)
+        if len(self._young) == 1:
+            self._loop.call_soon(self._loop.call_soon, self._watch)
+
+    def _watch(self) -> None:
+        """Watch over the jobs that did not end with their first step, as most do: deadline, cancellation."""
+        young, self._young = self._young, []
+        for job in young:
+            if job.ended:
+                continue
+            if job.deadline is not None and self._pool is None:
+                job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
+            if job.head.reply and self._answers:  # a listener does not care who waits for the answer
+                job.known = True
+                self._calls.begin(job, self.abandon)
+                if self._calls.was_cancelled(job.head.reply):
+                    self.abandon(job, 'cancelled by its caller')
 
     def _open_exchange(self, job: Job) -> None:
         event = self.actor.event
@@ -199,41 +217,21 @@ class Worker:
         job.exchange.open()
 
     async def _run(self, job: Job, message: object) -> None:
+        job.begun = True
+        actor = self.actor
         try:
-            self._settle(job, await self._verdict(job, message))
-        except Exception as error:  # details or metadata of the handler's own
-            log.error('actor %s: what the handler ended with cannot be sent', self.actor.name, exc_info=error)
-            text = 'the status that the handler raised cannot be sent; its log says why'
-            self._settle(job, Answer(failed(Failure.RESPONSE_UNREADABLE, text)))
-
-    def _end(self, job: Job) -> None:
-        if job.timer is not None:
-            job.timer.cancel()
-        if job.ended:
-            return
-        job.ended = True
-        if self.jobs.get(job.delivery.sequence) is job:  # a stream that is made anew counts from 1 again
-            del self.jobs[job.delivery.sequence]
-        self._calls.finish(job)
-        self.puller.finished()
-
-    async def _verdict(self, job: Job, message: object) -> Verdict:
-        try:
-            response = await self._response(job, message)
+            if self._is_plain:  # most are, and need no more coroutines than the handler's
+                self.runs += 1
+                result = await (actor.handler(message, job.context) if actor.takes_context else actor.handler(message))
+                response = self._answered(job, result)
+            else:
+                response = await self._response(job, message)
         except BaseException as error:
-            if job.released:
-                return Release()
-            if job.abandoned:
-                return Abandon(job.abandoned)
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            expired = job.expired or self._is_late(job)
-            verdict = judge(self.actor, error, job.context, expired=expired)
-            self._log_failure(job, error)
-            return verdict
-        if self._is_late(job):
-            return Answer(failed(Failure.DEADLINE, 'the deadline passed while the handler ran'))
-        return Answer(response)
+            self._fail(job, error)
+        else:
+            self._answer(job, response)
+        finally:
+            self._end(job)
 
     async def _response(self, job: Job, message: object) -> Response:
         exchange = job.exchange
@@ -244,13 +242,58 @@ class Worker:
             await converse(self.actor, message, job.context, exchange)
             return Response(trailing=job.context.trailing)
         self.runs += 1
-        result = await handle(self.actor, message, job.context, self._pool)
+        return self._answered(job, await handle(self.actor, message, job.context, self._pool))
+
+    def _answered(self, job: Job, result: object) -> Response:
         try:
             return answered(self.actor, result, job.context)
         except Exception as error:
             log.error('actor %s: what the handler returned cannot be sent: %s', self.actor.name, error)
             text = 'the handler returned something else than the event declares; its log says what'
             return failed(Failure.RESPONSE_UNREADABLE, text)
+
+    def _answer(self, job: Job, response: Response) -> None:
+        if self._is_late(job):
+            response = failed(Failure.DEADLINE, 'the deadline passed while the handler ran')
+        self._settle_safely(job, Answer(response))
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        if job.released:
+            self._settle(job, Release())
+        elif job.abandoned:
+            self._settle(job, Abandon(job.abandoned))
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        else:
+            self._log_failure(job, error)
+            try:
+                verdict = judge(self.actor, error, job.context, expired=job.expired or self._is_late(job))
+            except Exception as reason:  # details or metadata of the handler's own
+                verdict = self._cannot_send(reason)
+            self._settle_safely(job, verdict)
+
+    def _settle_safely(self, job: Job, verdict: Verdict) -> None:
+        try:
+            self._settle(job, verdict)
+        except Exception as reason:
+            self._settle(job, self._cannot_send(reason))
+
+    def _cannot_send(self, reason: Exception) -> Answer:
+        log.error('actor %s: what the handler ended with cannot be sent', self.actor.name, exc_info=reason)
+        text = 'the status that the handler raised cannot be sent; its log says why'
+        return Answer(failed(Failure.RESPONSE_UNREADABLE, text))
+
+    def _end(self, job: Job) -> None:
+        if job.timer is not None:
+            job.timer.cancel()
+        if job.ended:
+            return
+        job.ended = True
+        if self.jobs.get(job.delivery.sequence) is job:  # a stream that is made anew counts from 1 again
+            del self.jobs[job.delivery.sequence]
+        if job.known:
+            self._calls.finish(job)
+        self.puller.finished()
 
     def _is_late(self, job: Job) -> bool:
         return job.deadline is not None and job.deadline <= self._connection.clock.now()
@@ -268,7 +311,7 @@ class Worker:
             return
         job.abandoned = reason
         self._settle(job, Abandon(reason))
-        job.cancel()
+        self._cancel(job)
         self._loop.call_later(CANCELLED_WITHIN, self._report, job)
 
     def _on_over(self, job: Job, reason: str) -> None:
@@ -282,8 +325,15 @@ class Worker:
             self.abandon(job, reason)
 
     def _expire(self, job: Job) -> None:
-        job.expire()
+        job.expired = True
+        self._cancel(job)
         self._loop.call_later(CANCELLED_WITHIN, self._report, job)
+
+    def _cancel(self, job: Job) -> None:
+        if job.task is not None:
+            job.task.cancel()
+            if not job.begun:  # then it never will
+                job.task.add_done_callback(lambda _: self._end(job))
 
     def _report(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
@@ -312,7 +362,7 @@ class Worker:
                 self._release(job, delay)
 
     def _respond(self, job: Job, response: Response) -> None:
-        if not job.head.reply or not self.actor.answers:
+        if not job.head.reply or not self._answers:
             return
         response = response.fitted()
         if job.exchange is not None:

@@ -122,15 +122,16 @@ def decode_request(block: bytes | None) -> RequestHead:
     try:
         pairs = headers.parse(block)
         found = dict(pairs)
-        deadline = found.get(DEADLINE)
+        get = found.get
+        deadline, credit = get(DEADLINE), get(CREDIT)
         return RequestHead(
-            id=found.get(MESSAGE_ID, ''),
-            reply=found.get(REPLY, ''),
-            deadline=None if deadline is None else _microseconds(deadline),
-            kind=found.get(KIND, UNARY),
-            compressed=found.get(COMPRESSED) == '1',
-            credit=_credit(found.get(CREDIT, '')),
-            metadata=metadata.decode(pairs, REQUEST_METADATA),
+            get(MESSAGE_ID, ''),
+            get(REPLY, ''),
+            None if deadline is None else _microseconds(deadline),
+            get(KIND, UNARY),
+            get(COMPRESSED) == '1',
+            (0, 0) if credit is None else _credit(credit),
+            metadata.decode(pairs, REQUEST_METADATA),
         )
     except (headers.MalformedHeaders, metadata.MetadataError) as error:
         raise Unreadable(str(error)) from error
@@ -139,7 +140,8 @@ def decode_request(block: bytes | None) -> RequestHead:
 def encode_response(response: Response) -> bytes:
     """The header block of a response. Its metadata is checked already (metadata.checked)."""
     status = response.status
-    if status == OK_STATUS and not response.initial and not response.trailing and not response.compressed:
+    plain = status is OK_STATUS or status == OK_STATUS
+    if plain and not response.initial and not response.trailing and not response.compressed:
         return OK_BLOCK
     block = f'NATS/1.0\r\n{STATUS}: {status.code.value}\r\n'
     if status.message:
@@ -219,8 +221,6 @@ def _microseconds(text: str) -> int:
 
 
 def _credit(text: str) -> tuple[int, int]:
-    if not text:
-        return 0, 0
     parts = text.split(' ')
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
         raise Unreadable(f'{CREDIT} is not two numbers')
