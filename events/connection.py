@@ -1,8 +1,4 @@
-"""The connection to NATS. nats-py connects, authenticates, encrypts, reconnects; reading and writing messages is ours.
-
-nats-py's own reading loop ends for good when one message has a broken header or subject, and its client closes for good
-on almost any error line of the server (docs/adr/0002). Here both mean: connect anew.
-"""
+"""The connection to NATS: nats-py connects, authenticates, encrypts, reconnects; reading and writing is ours."""
 
 from __future__ import annotations
 
@@ -15,19 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import nats.aio.client
-import nats.errors
 from nats.aio.subscription import Subscription
 from nats.protocol import command
 
 from natsgate.events import headers, subjects
+from natsgate.events.client import Client, OnMsg
 from natsgate.events.clock import BrokerClock
-from natsgate.events.parser import BrokenProtocol, Msg, Parser
 
 log = logging.getLogger('natsgate.events')
-
-OnMsg = Callable[[bytes, bytes, 'bytes | None', bytes], None]
-"""Called with subject, reply, header block and payload, in the reading loop: it must neither block nor await."""
 
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for a server that does not read, before writing is refused."""
@@ -63,64 +54,6 @@ class ConnectOptions:
     """Seconds between two tries to reach the same server."""
 
 
-class _Client(nats.aio.client.Client):
-    """nats-py's client with another reading half, which never ends by what a peer sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.handlers: dict[int, OnMsg] = {}
-        self._parser = Parser()
-        self._ps: Any = self  # nats-py's reading loop calls _ps.parse() and _ps.reset()
-
-    def reset(self) -> None:
-        self._parser = Parser()
-
-    async def parse(self, data: bytes) -> None:
-        handlers = self.handlers
-        try:
-            for operation in self._parser.feed(data):
-                if isinstance(operation, Msg):
-                    sid, subject, reply, header, payload = operation
-                    handler = handlers.get(sid)
-                    if handler is not None:
-                        try:
-                            handler(subject, reply, header, payload)
-                        except Exception:
-                            log.exception('a message on %r was not handled', subject[:200])
-                else:
-                    await self._control(operation.op, operation.argument)
-        except BrokenProtocol as error:
-            raise nats.errors.ProtocolError(str(error)) from error
-
-    async def _control(self, op: bytes, argument: bytes) -> None:
-        if op == b'PING':
-            await self._process_ping()
-        elif op == b'PONG':
-            await self._process_pong()
-        elif op == b'-ERR':
-            await self._process_err(argument.decode('utf-8', 'replace').strip(" '").lower())
-        elif op == b'INFO':
-            try:
-                await self._process_info(json.loads(argument))
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning('NATS: an INFO that cannot be read was passed over: %s', error)
-
-    async def _process_pong(self) -> None:
-        # nats-py's own fails when whoever waited for this PONG has given up.
-        self._pings_outstanding = 0
-        if self._pongs:
-            waiting = self._pongs.pop(0)
-            if not waiting.done():
-                waiting.set_result(True)
-
-    async def _process_err(self, err_msg: str) -> None:
-        if 'permissions violation' in err_msg:
-            await self._error_cb(nats.errors.Error(f'nats: {err_msg}'))
-            return
-        log.warning('NATS says: %s; connecting anew', err_msg)
-        await self._process_op_err(nats.errors.Error(f'nats: {err_msg}'))
-
-
 class Connection:
     """One connection to NATS: write frames, subscribe callbacks, ask JetStream's API. It comes back by itself."""
 
@@ -138,7 +71,7 @@ class Connection:
         """Who shares the reply subjects of this connection."""
         self.last_error = ''
         """What the last failed try to connect ended with."""
-        self._client = _Client()
+        self._client = Client()
         self._ready = False
         self._out: list[bytes] = []
         self._flushing = False
@@ -257,14 +190,13 @@ class Connection:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._out and self._client._transport is not None:
-            self._client._transport.write(b''.join(self._out))
-        self._out.clear()
+        if self._out:
+            self._client.write(b''.join(self._out))
+            self._out.clear()
 
     def check_backlog(self) -> None:
         """Raise Disconnected when the server has stopped reading and too much waits for it."""
-        writer = getattr(self._client._transport, '_io_writer', None)
-        if writer is not None and writer.transport.get_write_buffer_size() > MAX_BACKLOG:
+        if self._client.backlog > MAX_BACKLOG:
             raise Disconnected(f'NATS does not read: {MAX_BACKLOG >> 20} MiB wait to be sent')
 
     async def subscribe(self, subject: str, on_msg: OnMsg, *, queue: str = '') -> int:

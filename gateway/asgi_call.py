@@ -72,7 +72,7 @@ class AsgiCall:
         self._reader.feed(event.get('body', b''))
         self._ended = not event.get('more_body')
         if self._ended:
-            self._waiting = self._disconnects.add(self._task, self._receive)
+            self._waiting = self._disconnects.add(self._receive, self._task)
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
         elif self._reader.unread < _READ_AHEAD:

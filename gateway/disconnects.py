@@ -27,8 +27,8 @@ def ask(receive: Receive) -> asyncio.Future[Event]:
     return asyncio.ensure_future(receive())
 
 
-async def asked_within(receive: Receive, seconds: float) -> Event | None:
-    """A request's next event; None if it does not come in time."""
+async def asked_within(receive: Receive, seconds: float) -> Event:
+    """A request's next event. Raises TimeoutError if it does not come in time."""
     asked = ask(receive)
     if not asked.done():
         loop = asyncio.get_running_loop()
@@ -42,7 +42,9 @@ async def asked_within(receive: Receive, seconds: float) -> Event | None:
             timer.cancel()
             if not asked.done():
                 forget(asked, wake)
-    return asked.result() if asked.done() else None
+    if not asked.done():
+        raise TimeoutError
+    return asked.result()
 
 
 def _wake(waiter: asyncio.Future[None], _: object = None) -> None:
@@ -101,7 +103,7 @@ class Disconnects:
         for waiting in tuple(self._by_question.values()):
             self.discard(waiting)
 
-    def add(self, waits: asyncio.Future[Any], receive: Receive) -> Waiting:
+    def add(self, receive: Receive, waits: asyncio.Future[Any]) -> Waiting:
         """A call waits whose request was read to its end; `waits` is cancelled when its client goes away.
 
         It is the call's task, or what the task waits for. The call is over with it, or when it is discarded.

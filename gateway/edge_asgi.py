@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from functools import partial
 from typing import Any
 
 from natsgate.events.failures import Failure, failed
@@ -50,62 +51,42 @@ class AsgiEdge:
         """Look no more."""
         self._disconnects.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """One request."""
-        kind = http.content_type(scope['headers'])
-        try:
-            if scope['method'] != 'POST':
-                await _refuse(send, 405, (b'allow', b'POST'))
-            elif not http.is_served(kind):
-                await _refuse_kind(send, kind)
-            elif (route := self._unary.get(scope['path'])) is not None:
-                await self._serve_unary(route, scope, receive, send)
-            else:
-                await self._serve(scope['path'], scope, receive, send)
-        except (asyncio.CancelledError, OSError):
-            return  # nobody hears an answer: the client has gone away
+        if http.is_served(http.content_type(scope['headers'])) and scope['method'] == 'POST':
+            route = self._unary.get(scope['path'])
+            if route is not None:
+                return self._serve_unary(route, scope, receive, send)
+        return self._serve_other(scope, receive, send)
 
     # Unary calls, without what only streaming needs
 
     async def _serve_unary(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         head = http.RequestHead()
         try:
-            head = http.read_head(scope['headers'])
-            response = await self._ask(route, head, receive)
-        except Exception as error:
-            response = _response_for(error, self._limit, route.method)
-        status, payload, initial, trailing, compressed = response
-        if status.code is not Code.OK:
-            await fail(send, response)
-        elif initial or trailing or compressed:
-            encoding = head.accepts[0] if compressed and head.accepts else 'identity'
-            await send(start(initial, encoding))
-            await send(last(http.write_message(Message(payload, compressed), encoding)))
-            await send(trailers(response))
-        else:
-            await send(_OK_START)
-            await send(last(http.write_plain(payload)))
-            await send(_OK_TRAILERS)
-
-    async def _ask(self, route: Route, head: http.RequestHead, receive: Receive) -> Response:
-        event = await receive() if head.timeout is None else await asked_within(receive, head.timeout)
-        if event is None:
-            return failed(Failure.DEADLINE, _TOO_SLOW)
-        message = whole_message(event, self._limit)
-        remaining = head.timeout
-        if message is None:
-            read, remaining = await self._only_message(head, event, receive)
-            if isinstance(read, Response):
-                return read
-            message = read
-        return await self._gateway.unary(
-            route,
-            message.data,
-            metadata=head.metadata,
-            remaining=remaining,
-            compressed=message.compressed,
-            watch=lambda answer: self._disconnects.add(answer, receive),
-        )
+            try:
+                head = http.read_head(scope['headers'])
+                remaining = head.timeout
+                event = await (receive() if remaining is None else asked_within(receive, remaining))
+                message: Message | Response | None = whole_message(event, self._limit)
+                if message is None:
+                    message, remaining = await self._only_message(head, event, receive)
+                if isinstance(message, Message):
+                    response = await self._gateway.unary(
+                        route,
+                        message.data,
+                        metadata=head.metadata,
+                        remaining=remaining,
+                        compressed=message.compressed,
+                        watch=partial(self._disconnects.add, receive),
+                    )
+                else:
+                    response = message
+            except Exception as error:
+                response = _response_for(error, self._limit, route.method)
+            await self._answer(response, head, send)
+        except (asyncio.CancelledError, OSError):
+            return  # nobody hears an answer: the client has gone away
 
     async def _only_message(
         self, head: http.RequestHead, event: Event, receive: Receive
@@ -121,7 +102,33 @@ class AsgiEdge:
         finally:
             call.close()
 
-    # Streaming calls, and the gateway's own methods
+    async def _answer(self, response: Response, head: http.RequestHead, send: Send) -> None:
+        status, payload, initial, trailing, compressed = response
+        if status.code is not Code.OK:
+            await fail(send, response)
+        elif initial or trailing or compressed:
+            encoding = head.accepts[0] if compressed and head.accepts else 'identity'
+            await send(start(initial, encoding))
+            await send(last(http.write_message(Message(payload, compressed), encoding)))
+            await send(trailers(response))
+        else:
+            await send(_OK_START)
+            await send(last(http.write_plain(payload)))
+            await send(_OK_TRAILERS)
+
+    # Streaming calls, the gateway's own methods, and what is none of ours
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = http.content_type(scope['headers'])
+        try:
+            if scope['method'] != 'POST':
+                await _refuse(send, 405, (b'allow', b'POST'))
+            elif not http.is_served(kind):
+                await _refuse_kind(send, kind)
+            else:
+                await self._serve(scope['path'], scope, receive, send)
+        except (asyncio.CancelledError, OSError):
+            return  # as above
 
     async def _serve(self, method: str, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._found(method)
@@ -173,13 +180,17 @@ async def _cannot_send(event: Event) -> None:
 
 
 def _response_for(error: BaseException, limit: int, method: str) -> Response:
-    """What goes wrong on the way becomes a status. Raises the CancelledError of a client that has gone away."""
+    """What goes wrong on the way becomes a status. Raises the CancelledError or OSError of a client that is gone."""
     match error:
         case asyncio.CancelledError():
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise error
             return failed(Failure.INTERNAL, 'the call was cancelled inside the gateway')
+        case TimeoutError():
+            return failed(Failure.DEADLINE, _TOO_SLOW)
+        case OSError():
+            raise error
         case http.TooLarge():
             text = f'a message of {error.size} bytes or more, {limit} are taken'
             return failed(Failure.MESSAGE_TOO_LARGE, text, limit=limit)

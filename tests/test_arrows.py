@@ -14,7 +14,7 @@ ALLOWED = {
     'gateway': {'gateway', 'events'},
     'command': {'command', 'gateway', 'actors', 'events'},
 }
-MAY_IMPORT_NATS = {'events/connection.py'}
+MAY_IMPORT_NATS = {'events/client.py', 'events/connection.py'}
 MAY_IMPORT_GRPC = {'gateway/edge_grpc.py'}
 PURE = (
     'actors/credit.py', 'actors/verdict.py', 'events/failures.py', 'events/flow.py', 'events/frames.py',

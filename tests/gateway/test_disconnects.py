@@ -97,7 +97,7 @@ class Call:
     async def _wait(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        waiting = self._disconnects.add(task, self.server)
+        waiting = self._disconnects.add(self.server, task)
         try:
             await asyncio.sleep(60)
         finally:
@@ -204,7 +204,7 @@ async def test_a_call_that_ends_between_the_answer_and_its_callback(answer: Even
             return futures[-1]
 
         task = asyncio.create_task(asyncio.sleep(60))
-        waiting = disconnects.add(task, receive)
+        waiting = disconnects.add(receive, task)
         while not futures:
             await asyncio.sleep(0)
         futures[0].set_result(answer)
