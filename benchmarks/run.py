@@ -1,0 +1,82 @@
+"""A run: stage by stage, the peers are started, measured in turn, round by round, and stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.measure import Measurement, Meter
+from benchmarks.peers import PEERS
+from benchmarks.running import PARTS, Running
+from benchmarks.scenarios import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much time a run takes."""
+
+    rounds: int
+    """How often each peer is measured in each scenario."""
+    seconds: float
+    """About how long each time."""
+
+
+def run(scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pace: Pace) -> list[Measurement]:
+    """Measure all scenarios with those of their peers that are wanted. Raises BenchmarkError."""
+    found = []
+    for stage, members in groupby(scenarios, key=lambda scenario: scenario.stage):
+        place = folder / stage
+        place.mkdir()
+        stack = ExitStack()
+        try:
+            for one in _stage(tuple(members), peers, place, pace, stack):
+                print(_progress(one, pace.rounds), file=sys.stderr, flush=True)
+                found.append(one)
+        finally:
+            with _uninterrupted():
+                stack.close()
+    return found
+
+
+def _stage(
+    scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pace: Pace, stack: ExitStack
+) -> Iterator[Measurement]:
+    names = [name for name in PEERS if name in peers and any(name in scenario.peers for scenario in scenarios)]
+    started = {name: Running(PEERS[name], folder / name, stack) for name in names}
+    meters = [[Meter(started[name], scenario) for name in names if name in scenario.peers] for scenario in scenarios]
+    for number in range(pace.rounds):
+        for group in meters:
+            first = number % len(group)  # each begins a round once, so that none always follows the same one
+            for meter in group[first:] + group[:first]:
+                yield meter.measure(number + 1, pace.seconds)
+    for name, running in started.items():
+        if late := running.recount(0):
+            scenario = next(one for one in reversed(scenarios) if name in one.peers)
+            yield Measurement(scenario=scenario.name, peer=name, round=pace.rounds, values={}, problems=late)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Nothing interrupts the stopping."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _progress(one: Measurement, rounds: int) -> str:
+    where = f'round {one.round}/{rounds}  {one.scenario:<18}{one.peer:<18}'
+    if one.problems:
+        return f'{where}: INVALID: {"; ".join(one.problems)}'
+    cpu = ' + '.join(f'{one.value(f"{part}_us"):.0f}' for part in PARTS if f'{part}_us' in one.values)
+    return (
+        f'{where}: {one.value("rate"):>9,.0f}/s, p50 {one.value("p50_ms"):.2f} ms, p99 {one.value("p99_ms"):.2f} ms, '
+        f'CPU {cpu} = {one.value("cpu_us"):.0f} µs, client {one.value("client_share"):.0%}'
+    )
