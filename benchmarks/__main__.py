@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import signal
 import sys
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick and (left_out := {name for name in peers if PEERS[name].needs is prepare.go}):
         print(f'left out, because nothing is built in Go in a quick run: {", ".join(sorted(left_out))}')
         peers -= left_out
+    _allow_connections()
     about = machine.describe(list(arguments))
     prepare.generate()
     for make in {PEERS[name].needs for name in peers}:
@@ -102,10 +104,16 @@ def show(
     print(f'### Made with\n\n{machine.header(about)}', flush=True)
 
 
+def _allow_connections() -> None:
+    """A thousand connections are held; what is started inherits the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def report(about: dict[str, str], found: Sequence[Measurement], verdicts: Sequence[Verdict]) -> str:
     """All of it, as JSON."""
     judged = [
-        {'line': one.promise.line, 'what': one.promise.what, 'ratio': one.ratio, 'of': one.of, 'over': one.over,
+        {'line': one.promise.line, 'what': one.promise.what, 'value': one.value, 'of': one.of, 'over': one.over,
          'floor': one.promise.floor, 'aim': one.promise.aim, 'met': one.word}
         for one in verdicts
     ]  # fmt: skip

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks import clients
+from benchmarks import clients, load
 from benchmarks.failure import BenchmarkError
-from benchmarks.load import Load
 from benchmarks.running import PARTS, Running
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Load
 
 WARM_UP = 0.15
 """Calls before the measurement, as a share of those in it; they also tell how many make up the wanted time."""
@@ -42,7 +41,7 @@ class Measurement:
 class Meter:
     """Measures one running peer in one scenario, and remembers how fast it was."""
 
-    def __init__(self, running: Running, scenario: Scenario) -> None:
+    def __init__(self, running: Running, scenario: Load) -> None:
         self.running = running
         self.scenario = scenario
         self._rate = math.nan
@@ -87,7 +86,7 @@ class Meter:
             if not done.problems:
                 return
 
-    def _load(self, calls: int, problems: list[str]) -> Load:
+    def _load(self, calls: int, problems: list[str]) -> load.Load:
         """Make so many calls. Raises BenchmarkError when one was not answered: what follows would mean nothing."""
         calls = max(calls, self.scenario.shape.in_flight)
         done = clients.call(self.running, self.scenario.shape, calls=calls, timeout=_PATIENCE)
@@ -98,7 +97,7 @@ class Meter:
         return done
 
 
-def _values(done: Load, used: dict[str, float], messages: int) -> dict[str, float]:
+def _values(done: load.Load, used: dict[str, float], messages: int) -> dict[str, float]:
     count = done.calls * messages
     values = {f'{part}_us': used[part] / count * 1e6 for part in PARTS if part in used}
     return values | {

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import prepare
-from benchmarks.prepare import GO, PROTO, SERVERS
+from benchmarks import many, prepare
+from benchmarks.prepare import GO, MANY_PROTO, PROTO, SERVERS
 
 Command = tuple[str | Path, ...]
 """Words, with {address} for where the server is to listen, and {nats} for the broker's URL."""
@@ -28,8 +28,14 @@ class Peer:
     """The server that is called; none where the client speaks NATS itself."""
     worker: Command = ()
     """What answers, behind a broker of its own."""
+    first: str = '/bench.Echo/Unary'
+    """The method that is called to see whether it is ready."""
+    setup: Command = ()
+    """What is run to its end when broker and worker are started."""
     client: str | None = None
     """The program among the servers that makes the calls; h2load does where there is a server in front."""
+    cancels: bool = True
+    """Its handlers hear of a client that goes away."""
     stumbles: bool = False
     """It is known to lose calls when it is new: it is warmed up until it does not."""
     needs: Callable[[], None] = prepare.nothing
@@ -40,13 +46,13 @@ def _python(script: str, *words: str, python: Path = Path(sys.executable)) -> Co
     return (python, SERVERS / script, *words)
 
 
-def _serve(edge: str, *flags: str) -> Command:
+def _serve(edge: str, *flags: str, proto: Path = PROTO) -> Command:
     listen = ('--nats', '{nats}', '--listen', '{address}', '--drain-delay', '0')
-    return (NATSGATE, 'serve', '--edge', edge, '--proto', PROTO, *listen, *flags)
+    return (NATSGATE, 'serve', '--edge', edge, '--proto', proto, *listen, *flags)
 
 
-def _work(*flags: str) -> Command:
-    return (NATSGATE, 'work', 'benchmarks_actors:ACTORS', '--nats', '{nats}', *flags)
+def _work(*flags: str, actors: str = 'benchmarks_actors:ACTORS') -> Command:
+    return (NATSGATE, 'work', actors, '--nats', '{nats}', *flags)
 
 
 _ALL = (
@@ -59,6 +65,7 @@ _ALL = (
         name='asgi',
         about='an ASGI echo of bytes in Envoy, configured as natsgate does it: the floor of that edge; no NATS',
         front=_python('asgi_front.py', '{address}'),
+        cancels=False,
     ),
     Peer(
         name='go',
@@ -115,6 +122,20 @@ _ALL = (
         about='the same with `--edge envoy`',
         front=_serve('envoy'),
         worker=_work(),
+    ),
+    Peer(
+        name='natsgate-many',
+        about='natsgate with `--edge envoy`, 1,000 methods of 25 services, and 100,000 messages queued for another one',
+        front=_serve('envoy', proto=MANY_PROTO),
+        worker=_work(actors='many_actors:ACTORS'),
+        first=many.paths()[0],
+        setup=_python('fill.py', '{nats}', many.QUEUED, '100000'),
+    ),
+    Peer(
+        name='natsgate-wide',
+        about='natsgate with `--edge envoy`, and limits that let more than 10,000 calls wait',
+        front=_serve('envoy', '--max-in-flight', '30000'),
+        worker=_work(actors='benchmarks_actors:WIDE'),
     ),
     Peer(
         name='request',

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import many
 from benchmarks.failure import BenchmarkError
 
 HERE = Path(__file__).resolve().parent
@@ -16,6 +17,7 @@ BUILD = HERE.parent / 'build' / 'bench'
 GENERATED = BUILD / 'gen'
 SERVERS = HERE / 'servers'
 PROTO = HERE / 'echo.proto'
+MANY_PROTO = GENERATED / 'many.proto'
 GO = BUILD / 'go'
 
 WALNATS = '1.2.6'
@@ -29,9 +31,11 @@ def nothing() -> None:
 
 
 def generate() -> None:
-    """Make echo_pb2, which the natsgate actors import."""
+    """Make echo_pb2 and many_pb2, which the natsgate actors import."""
     GENERATED.mkdir(parents=True, exist_ok=True)
-    _run([sys.executable, '-m', 'grpc_tools.protoc', f'-I{HERE}', f'--python_out={GENERATED}', str(PROTO)])
+    MANY_PROTO.write_text(many.proto())
+    for proto in (PROTO, MANY_PROTO):
+        _run([sys.executable, '-m', 'grpc_tools.protoc', f'-I{proto.parent}', f'--python_out={GENERATED}', str(proto)])
 
 
 def go() -> None:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.measure import Measurement
-from benchmarks.scenarios import BUSY, ONE_BY_ONE, Scenario
+from benchmarks.scenarios import (
+    BIDI,
+    BUSY,
+    FEW_WAIT,
+    LARGE,
+    MANY_WAIT,
+    MOST_WAIT,
+    ONE_BY_ONE,
+    SERVER_STREAM,
+    SMALL,
+    Scenario,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +36,19 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """A figure divided by another, and within what it must be."""
+    """A figure, most often divided by another, and within what it must be."""
 
-    line: int
+    line: str
     what: str
     of: Figure
-    over: Figure
-    floor: float
-    """What must hold."""
-    aim: float
-    """What is aspired to: above the floor, or, where less is better, below it."""
-
-    @property
-    def less(self) -> bool:
-        """Whether less is better."""
-        return self.aim < self.floor
+    over: Figure | None = None
+    """What it is divided by; without one, the figure is judged itself."""
+    floor: float = math.nan
+    """What must hold; NaN where nothing is promised."""
+    aim: float = math.nan
+    """What is aspired to."""
+    less: bool = False
+    """Less is better."""
 
     def met(self, value: float, bound: float) -> bool:
         """Whether a value is as good as the bound."""
@@ -59,7 +68,7 @@ def _one(peer: str) -> Figure:
 
 PROMISES = (
     Promise(
-        line=1,
+        line='1',
         what='calls/s, edge in Envoy ÷ bare `grpc.aio` echo',
         of=_busy(ASGI, 'rate'),
         over=_busy('bare', 'rate'),
@@ -67,7 +76,7 @@ PROMISES = (
         aim=2.5,
     ),
     Promise(
-        line=2,
+        line='2',
         what='calls/s, edge in Envoy ÷ `grpc.aio` + walnats',
         of=_busy(ASGI, 'rate'),
         over=_busy('walnats', 'rate'),
@@ -75,7 +84,7 @@ PROMISES = (
         aim=10,
     ),
     Promise(
-        line=3,
+        line='3',
         what='calls/s, edge in Envoy ÷ gateway and worker by hand in Go',
         of=_busy(ASGI, 'rate'),
         over=_busy('go-gateway', 'rate'),
@@ -83,52 +92,127 @@ PROMISES = (
         aim=1.0,
     ),
     Promise(
-        line=4,
+        line='4',
         what='CPU of the gateway per call, edge in Envoy ÷ bare echo',
         of=_busy(ASGI, 'front_us'),
         over=_busy('bare', 'cpu_us'),
         floor=0.42,
         aim=0.3,
+        less=True,
     ),
     Promise(
-        line=5,
+        line='5',
         what='CPU of the gateway per call, edge `grpc.aio` ÷ bare echo',
         of=_busy(GRPC, 'front_us'),
         over=_busy('bare', 'cpu_us'),
         floor=1.6,
         aim=1.3,
+        less=True,
     ),
     Promise(
-        line=6,
+        line='6',
         what='CPU of the worker per call ÷ bare echo',
         of=_busy(ASGI, 'worker_us'),
         over=_busy('bare', 'cpu_us'),
         floor=0.15,
         aim=0.08,
+        less=True,
     ),
     Promise(
-        line=7,
+        line='7',
         what='CPU of gateway, broker and worker together per call, edge in Envoy ÷ bare echo',
         of=_busy(ASGI, 'cpu_us'),
         over=_busy('bare', 'cpu_us'),
         floor=0.75,
         aim=0.5,
+        less=True,
     ),
     Promise(
-        line=8,
+        line='8',
         what='p50 of one call at a time, edge in Envoy ÷ `conn.request()` without gRPC',
         of=_one(ASGI),
         over=_one('request'),
         floor=1.6,
         aim=1.3,
+        less=True,
     ),
     Promise(
-        line=9,
+        line='9',
         what='p50 of `conn.request()` ÷ by hand: publish with acknowledgement, and a core hop and back',
         of=_one('request'),
         over=_one('by-hand'),
         floor=1.4,
         aim=1.2,
+        less=True,
+    ),
+    Promise(
+        line='10',
+        what='messages/s of 64 B, server streaming, edge in Envoy ÷ bare `grpc.aio`',
+        of=Figure(SERVER_STREAM, ASGI, 'rate'),
+        over=Figure(SERVER_STREAM, 'bare', 'rate'),
+        floor=1.0,
+        aim=3.0,
+    ),
+    Promise(
+        line='',
+        what='messages/s of 64 B, bidirectional, edge in Envoy ÷ bare `grpc.aio`',
+        of=Figure(BIDI, ASGI, 'rate'),
+        over=Figure(BIDI, 'bare', 'rate'),
+    ),
+    Promise(
+        line='11',
+        what='CPU per call at 1,000 methods, 1,024 in flight, 100,000 queued for another one ÷ the small case',
+        of=Figure(LARGE, 'natsgate-many', 'cpu_us'),
+        over=Figure(SMALL, ASGI, 'cpu_us'),
+        floor=1.2,
+        aim=1.05,
+        less=True,
+    ),
+    Promise(
+        line='12',
+        what='bytes of the gateway per waiting call ÷ an application on the same edge that only waits',
+        of=Figure(MANY_WAIT, ASGI, 'call_bytes'),
+        over=Figure(MANY_WAIT, 'asgi', 'call_bytes'),
+        floor=1.5,
+        aim=1.2,
+        less=True,
+    ),
+    Promise(
+        line='13',
+        what='memory of the gateway when 20,000 calls wait for the second time ÷ the first time',
+        of=Figure(MOST_WAIT, 'natsgate-wide', 'again'),
+        floor=1.1,
+        aim=1.05,
+        less=True,
+    ),
+    Promise(
+        line='',
+        what='share of it that the system gets back after that ÷ an application on the same edge that only waits',
+        of=Figure(MOST_WAIT, 'natsgate-wide', 'given_back'),
+        over=Figure(MOST_WAIT, 'asgi', 'given_back'),
+    ),
+    Promise(
+        line='14',
+        what='slowest of 20 cancels, ms until the handler knows, 200 calls wait, edge in Envoy',
+        of=Figure(FEW_WAIT, ASGI, 'cancel_max_ms'),
+        floor=100,
+        aim=50,
+        less=True,
+    ),
+    Promise(
+        line='',
+        what='the same with 10,000 calls that wait',
+        of=Figure(MANY_WAIT, ASGI, 'cancel_max_ms'),
+    ),
+    Promise(
+        line='',
+        what='cores that the gateway uses while 200 calls wait',
+        of=Figure(FEW_WAIT, ASGI, 'waiting_share'),
+    ),
+    Promise(
+        line='',
+        what='cores that the gateway uses while 10,000 calls wait',
+        of=Figure(MANY_WAIT, ASGI, 'waiting_share'),
     ),
 )
 
@@ -138,8 +222,8 @@ class Verdict:
     """How a promise was kept. A value is NaN if it was not measured, or in vain."""
 
     promise: Promise
-    ratio: float
-    """The median of the ratios of the rounds."""
+    value: float
+    """The median of the ratios of the rounds, or of the figure."""
     of: float
     over: float
     """The medians of the two figures."""
@@ -147,34 +231,41 @@ class Verdict:
     @property
     def judged(self) -> bool:
         """Whether there is anything to judge."""
-        return not math.isnan(self.ratio)
+        return not math.isnan(self.value)
 
     @property
     def word(self) -> str:
         """The verdict in a word."""
         if not self.judged:
             return 'not measured'
-        if self.promise.met(self.ratio, self.promise.aim):
+        if math.isnan(self.promise.floor):
+            return 'told'
+        if self.promise.met(self.value, self.promise.aim):
             return 'aim'
-        return 'floor' if self.promise.met(self.ratio, self.promise.floor) else 'MISSED'
+        return 'floor' if self.promise.met(self.value, self.promise.floor) else 'MISSED'
 
 
 def judge(promise: Promise, found: Sequence[Measurement]) -> Verdict:
     """Judge one promise by all that was measured."""
-    above, below = (rounds(found, figure.scenario.name, figure.peer) for figure in (promise.of, promise.over))
-    pairs = [
-        (above[number].value(promise.of.value), below[number].value(promise.over.value))
-        for number in above
-        if number in below
-    ]
-    if not pairs or any(one.problems for one in (*above.values(), *below.values())):
-        return Verdict(promise=promise, ratio=math.nan, of=math.nan, over=math.nan)
+    of = _values(promise.of, found)
+    over = dict.fromkeys(of, 1.0) if promise.over is None else _values(promise.over, found)
+    both = [number for number in of if number in over]
+    if not both:
+        return Verdict(promise=promise, value=math.nan, of=math.nan, over=math.nan)
     return Verdict(
         promise=promise,
-        ratio=median(ratio(of, over) for of, over in pairs),
-        of=median(of for of, _ in pairs),
-        over=median(over for _, over in pairs),
+        value=median(ratio(of[number], over[number]) for number in both),
+        of=median(of[number] for number in both),
+        over=math.nan if promise.over is None else median(over[number] for number in both),
     )
+
+
+def _values(figure: Figure, found: Sequence[Measurement]) -> dict[int, float]:
+    """The figure of each round; nothing at all when one of them is invalid."""
+    own = rounds(found, figure.scenario.name, figure.peer)
+    if any(one.problems for one in own.values()):
+        return {}
+    return {number: one.value(figure.value) for number, one in own.items()}
 
 
 def ratio(of: float, over: float) -> float:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import holding
 from benchmarks.measure import Measurement, Meter
 from benchmarks.peers import PEERS
-from benchmarks.running import PARTS, Running
-from benchmarks.scenarios import Scenario
+from benchmarks.running import Running
+from benchmarks.scenarios import Holding, Load, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,26 @@ def run(scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pac
 def _stage(
     scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pace: Pace, stack: ExitStack
 ) -> Iterator[Measurement]:
+    loads = [scenario for scenario in scenarios if isinstance(scenario, Load)]
+    holdings = [scenario for scenario in scenarios if isinstance(scenario, Holding)]
+    if loads:
+        yield from _in_turn(loads, peers, folder, pace, stack)
+    for number in range(1, pace.rounds + 1):
+        for scenario in holdings:
+            for name in scenario.peers:
+                if name in peers:
+                    yield _afresh(scenario, name, number, folder)
+
+
+def _in_turn(
+    scenarios: Sequence[Load], peers: Collection[str], folder: Path, pace: Pace, stack: ExitStack
+) -> Iterator[Measurement]:
+    """All peers run, and are measured in turn."""
     names = [name for name in PEERS if name in peers and any(name in scenario.peers for scenario in scenarios)]
     started = {name: Running(PEERS[name], folder / name, stack) for name in names}
     meters = [[Meter(started[name], scenario) for name in names if name in scenario.peers] for scenario in scenarios]
     for number in range(pace.rounds):
-        for group in meters:
+        for group in filter(None, meters):
             first = number % len(group)  # each begins a round once, so that none always follows the same one
             for meter in group[first:] + group[:first]:
                 yield meter.measure(number + 1, pace.seconds)
@@ -58,6 +74,17 @@ def _stage(
         if late := running.recount(0):
             scenario = next(one for one in reversed(scenarios) if name in one.peers)
             yield Measurement(scenario=scenario.name, peer=name, round=pace.rounds, values={}, problems=late)
+
+
+def _afresh(scenario: Holding, name: str, number: int, folder: Path) -> Measurement:
+    """A peer is started for one measurement."""
+    stack = ExitStack()
+    try:
+        running = Running(PEERS[name], folder / f'{scenario.name}-{name}-{number}', stack)
+        return holding.measure(running, scenario, number)
+    finally:
+        with _uninterrupted():
+            stack.close()
 
 
 @contextmanager
@@ -75,8 +102,4 @@ def _progress(one: Measurement, rounds: int) -> str:
     where = f'round {one.round}/{rounds}  {one.scenario:<18}{one.peer:<18}'
     if one.problems:
         return f'{where}: INVALID: {"; ".join(one.problems)}'
-    cpu = ' + '.join(f'{one.value(f"{part}_us"):.0f}' for part in PARTS if f'{part}_us' in one.values)
-    return (
-        f'{where}: {one.value("rate"):>9,.0f}/s, p50 {one.value("p50_ms"):.2f} ms, p99 {one.value("p99_ms"):.2f} ms, '
-        f'CPU {cpu} = {one.value("cpu_us"):.0f} µs, client {one.value("client_share"):.0%}'
-    )
+    return f'{where}: ' + ', '.join(f'{name} {value:,.{2 if value < 10 else 0}f}' for name, value in one.values.items())

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
@@ -23,10 +24,10 @@ from natsgate.command.embedded import find_server
 
 START_TIMEOUT = 30.0
 """Seconds that a peer has from its start to its first answer."""
+SET_UP_TIMEOUT = 120.0
 PARTS = ('front', 'broker', 'worker')
 
 _LOOK_EVERY = 0.02
-_FIRST = h2load.Shape(paths=('/bench.Echo/Unary',), size=16)
 
 
 class Running:
@@ -53,6 +54,8 @@ class Running:
         if peer.worker:
             self._start_broker()
             self._start('worker', peer.worker)
+        if peer.setup:
+            self._set_up(peer.setup)
         if peer.front:
             self._start('front', peer.front)
             self.wait(self._answers)
@@ -73,9 +76,9 @@ class Running:
         """Return when a handler was cancelled last, in monotonic nanoseconds."""
         return self._cells[CANCELLED_AT]
 
-    def open_gate(self) -> None:
-        """Let the calls go that wait."""
-        self._cells[OPEN] = 1
+    def set_gate(self, *, is_open: bool) -> None:
+        """Let the calls go that wait, or make them wait."""
+        self._cells[OPEN] = is_open
 
     def queued(self) -> int:
         """Return how many messages the broker has stored."""
@@ -98,11 +101,20 @@ class Running:
             time.sleep(_LOOK_EVERY)
 
     def _start(self, part: str, command: Command) -> None:
-        known = {'address': self.address, 'nats': self.nats, 'folder': str(self.folder)}
-        words = [str(word).format_map(known) for word in command]
-        process = Process(words, log=self.folder / f'{part}.log', env=self.env)
+        process = Process(self._words(command), log=self.folder / f'{part}.log', env=self.env)
         self._stack.callback(process.stop)
         self.parts[part] = process
+
+    def _set_up(self, command: Command) -> None:
+        done = subprocess.run(
+            self._words(command), env=self.env, capture_output=True, text=True, timeout=SET_UP_TIMEOUT, check=False
+        )
+        if done.returncode:
+            raise BenchmarkError(f'{self.peer.name}: {command[1]} failed: {done.stderr.strip()[-200:]}')
+
+    def _words(self, command: Command) -> list[str]:
+        known = {'address': self.address, 'nats': self.nats, 'folder': str(self.folder)}
+        return [str(word).format_map(known) for word in command]
 
     def _start_broker(self) -> None:
         """Start a nats-server with JetStream in files, on free ports."""
@@ -116,7 +128,8 @@ class Running:
         self.nats, self._monitor = found['nats'][0], found['monitoring'][0]
 
     def _answers(self) -> bool:
-        return not h2load.run(self.address, self.folder, _FIRST, calls=1, timeout=START_TIMEOUT).problems
+        first = h2load.Shape(paths=(self.peer.first,), size=16)
+        return not h2load.run(self.address, self.folder, first, calls=1, timeout=START_TIMEOUT).problems
 
 
 def _ports(written: Path) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from statistics import median
 
 from benchmarks.measure import Measurement
 from benchmarks.promises import Promise, Verdict, ratio, rounds
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import Load, Scenario
 
-_COLUMNS = (
+Column = tuple[str, str, int]
+"""The head, the name of the value, and its digits behind the point."""
+
+_LOAD: tuple[Column, ...] = (
     ('p50 ms', 'p50_ms', 2),
     ('p99 ms', 'p99_ms', 2),
     ('p99.9 ms', 'p999_ms', 2),
@@ -20,13 +23,28 @@ _COLUMNS = (
     ('CPU µs', 'cpu_us', 0),
     ('client', 'client_share', 2),
 )
+_HOLDING: tuple[Column, ...] = (
+    ('bytes per call', 'call_bytes', 0),
+    ('bytes per idle connection', 'connection_bytes', 0),
+    ('second wave ÷ first', 'again', 2),
+    ('given back', 'given_back', 2),
+    ('cores while they wait', 'waiting_share', 2),
+    ('cancel ms', 'cancel_ms', 1),
+    ('slowest ms', 'cancel_max_ms', 1),
+)
 
 
 def of_scenario(scenario: Scenario, found: Sequence[Measurement]) -> str:
     """The Markdown table of one scenario: its peers, each with the medians of its rounds."""
-    heads = ['peer', f'{scenario.unit}/s', '÷ bare', *(head for head, _, _ in _COLUMNS), 'CPU ÷ bare']
-    rows = [_row(scenario, peer, found) for peer in scenario.peers if rounds(found, scenario.name, peer)]
-    return _table(heads, rows)
+    columns: tuple[Column, ...] = _HOLDING
+    compared: tuple[str, ...] = ()
+    if isinstance(scenario, Load):
+        columns = ((f'{scenario.unit}/s', 'rate', 0), *_LOAD)
+        compared = ('rate', 'cpu_us') if 'bare' in scenario.peers else ()
+    heads = ['peer', *(head for head, _, _ in columns)]
+    heads += [f'{head} ÷ bare' for head, value, _ in columns if value in compared]
+    peers = [peer for peer in scenario.peers if rounds(found, scenario.name, peer)]
+    return _table(heads, [_row(scenario, peer, found, columns, compared) for peer in peers])
 
 
 def of_promises(verdicts: Iterable[Verdict]) -> str:
@@ -45,10 +63,12 @@ def number(value: float, digits: int) -> str:
     return '-' if math.isnan(value) else f'{value:,.{digits}f}'
 
 
-def _row(scenario: Scenario, peer: str, found: Sequence[Measurement]) -> list[str]:
+def _row(
+    scenario: Scenario, peer: str, found: Sequence[Measurement], columns: Sequence[Column], compared: Sequence[str]
+) -> list[str]:
     own, bare = (rounds(found, scenario.name, name) for name in (peer, 'bare'))
     if any(one.problems for one in own.values()):
-        return [peer, 'invalid', *['-'] * (len(_COLUMNS) + 2)]
+        return [peer, 'invalid', *['-'] * (len(columns) + len(compared) - 1)]
 
     def middle(value: str) -> float:
         return median(one.value(value) for one in own.values())
@@ -57,24 +77,23 @@ def _row(scenario: Scenario, peer: str, found: Sequence[Measurement]) -> list[st
         ratios = [ratio(own[key].value(value), bare[key].value(value)) for key in own if key in bare]
         return number(median(ratios) if ratios else math.nan, 2)
 
-    cells = [number(middle(value), digits) for _, value, digits in _COLUMNS]
-    return [peer, number(middle('rate'), 0), to_bare('rate'), *cells, to_bare('cpu_us')]
+    return [peer, *(number(middle(value), digits) for _, value, digits in columns), *map(to_bare, compared)]
 
 
 def _judged(verdict: Verdict) -> list[str]:
     promise = verdict.promise
     figures = (_figure(verdict.of), _figure(verdict.over))
     bounds = (_bound(promise, promise.floor), _bound(promise, promise.aim))
-    return [str(promise.line), promise.what, number(verdict.ratio, 2), *bounds, *figures, verdict.word]
+    return [promise.line, promise.what, _figure(verdict.value), *bounds, *figures, verdict.word]
 
 
 def _bound(promise: Promise, bound: float) -> str:
-    return f'{"≤" if promise.less else "≥"} {bound:g}'
+    return '-' if math.isnan(bound) else f'{"≤" if promise.less else "≥"} {bound:g}'
 
 
 def _figure(value: float) -> str:
     """Three digits are enough, whatever the unit."""
-    return number(value, 2 if abs(value) < 10 else 0)
+    return number(value, 2 if abs(value) < 100 else 0)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:

@@ -6,9 +6,7 @@ import echo_pb2
 from shared import REPEATS, Gate, counter
 
 from natsgate.actors import Actor, Actors
-from natsgate.events import Service
-
-SERVICE = Service.of(echo_pb2, 'Echo')
+from natsgate.events import Limits, Service
 
 count = counter()
 gate = Gate()
@@ -37,9 +35,14 @@ async def wait(message: echo_pb2.Packet) -> echo_pb2.Packet:
     return message
 
 
-ACTORS = Actors(
-    Actor('unary', SERVICE['Unary'], unary),
-    Actor('repeat', SERVICE['Repeat'], repeat),
-    Actor('chat', SERVICE['Chat'], chat),
-    Actor('wait', SERVICE['Wait'], wait),
-)
+def actors(service: Service) -> Actors:
+    return Actors(
+        Actor('unary', service['Unary'], unary),
+        Actor('repeat', service['Repeat'], repeat),
+        Actor('chat', service['Chat'], chat),
+        Actor('wait', service['Wait'], wait),
+    )
+
+
+ACTORS = actors(Service.of(echo_pb2, 'Echo'))
+WIDE = actors(Service.of(echo_pb2, 'Echo', limits=Limits(messages=100_000)))

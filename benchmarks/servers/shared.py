@@ -34,7 +34,7 @@ def counter() -> Callable[[], None]:
 
 
 class Gate:
-    """Closed until the benchmark opens it."""
+    """Closed while the benchmark says so."""
 
     def __init__(self) -> None:
         self._cells = _mapped()
