@@ -6,40 +6,41 @@ Exit code: 0; 1 if a figure is invalid, a peer does not start or, with --strict,
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
-from fnmatch import fnmatch
-from math import isnan
 from pathlib import Path
-from typing import Any
 
-from benchmarks import machine, prepare, table
+from benchmarks import choice, machine, pages, prepare, table
 from benchmarks.failure import BenchmarkError
-from benchmarks.measure import Measurement
 from benchmarks.peers import PEERS
-from benchmarks.promises import PROMISES, Verdict, judge
+from benchmarks.report import Report
 from benchmarks.run import Pace, run
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios import SCENARIOS, Extent, Scenario
 from natsgate.events.status import ContractError
+
+ROUNDS = {Extent.QUICK: 1, Extent.CORE: 5, Extent.FULL: 5}
+SECONDS = {Extent.QUICK: 0.7, Extent.CORE: 1.5, Extent.FULL: 1.5}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, help='how often each peer is measured, in turn (default 5)')
-    parser.add_argument('--seconds', type=float, help='about how long a measurement lasts (default 2)')
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument('--quick', action='store_true', help='one short round of the promises, without peers in Go')
-    extent.add_argument('--full', action='store_true', help='all sizes and numbers of calls in flight')
-    parser.add_argument('--only', nargs='+', metavar='SCENARIO', help='which to measure, * is allowed: --list has them')
-    parser.add_argument('--peers', nargs='+', choices=PEERS, help='whom to measure (default all)')
-    parser.add_argument('--list', action='store_true', help='list scenarios and peers')
+    extent.add_argument('--quick', action='store_const', dest='extent', const=Extent.QUICK, default=Extent.CORE,
+                        help='one short round of most promises, without peers in Go')  # fmt: skip
+    extent.add_argument('--full', action='store_const', dest='extent', const=Extent.FULL,
+                        help='all sizes and all numbers of calls in flight')  # fmt: skip
+    parser.add_argument('--only', nargs='+', metavar='SCENARIO', help='which to measure; * is allowed')
+    parser.add_argument('--peers', nargs='+', choices=PEERS, metavar='PEER', help='whom to measure')
+    parser.add_argument('--list', action='store_true', help='list the scenarios, each with its peers')
+    parser.add_argument('--rounds', type=int, help='how often each peer is measured, in turn (default 5)')
+    parser.add_argument('--seconds', type=float, help='about how long a measurement lasts (default 1.5)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write every measurement there')
+    parser.add_argument('--docs', action='store_true', help='write docs/performance.md and docs/performance.svg')
+    parser.add_argument('--read', type=Path, metavar='FILE', help='measure nothing: show what --json has written')
     parser.add_argument('--strict', action='store_true', help='exit with 1 if a promise does not hold')
     return parser
 
@@ -47,90 +48,66 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.list:
-        print(*(f'{scenario.name:<24}{" ".join(scenario.peers)}' for scenario in SCENARIOS.values()), sep='\n')
+        print(*(f'{scenario.name:<20}{" ".join(scenario.peers)}' for scenario in SCENARIOS), sep='\n')
         return 0
-    scenarios = chosen(options)
-    peers = {name for scenario in scenarios for name in scenario.peers} & set(options.peers or PEERS)
-    if options.quick and (left_out := {name for name in peers if PEERS[name].needs is prepare.go}):
-        print(f'left out, because nothing is built in Go in a quick run: {", ".join(sorted(left_out))}')
-        peers -= left_out
+    if options.read:
+        report = Report.read(options.read)
+    else:
+        scenarios = choice.chosen(options.extent, options.only, options.peers)
+        rounds, seconds = options.rounds or ROUNDS[options.extent], options.seconds or SECONDS[options.extent]
+        report = measured(scenarios, Pace(rounds=rounds, seconds=seconds), arguments)
+        if options.extent is Extent.QUICK:
+            print(choice.left_out(scenarios))
+    if options.json:
+        options.json.write_text(report.to_json())
+    if options.docs:
+        pages.write(report)
+    show(report)
+    return exit_code(report, strict=options.strict)
+
+
+def measured(scenarios: Sequence[Scenario], pace: Pace, arguments: Sequence[str]) -> Report:
+    """Make what is needed, and measure. Raises BenchmarkError."""
     _allow_connections()
     about = machine.describe(list(arguments))
     prepare.generate()
-    for make in {PEERS[name].needs for name in peers}:
+    for make in dict.fromkeys(PEERS[name].needs for scenario in scenarios for name in scenario.peers):
         make()
-    pace = Pace(
-        rounds=options.rounds or (1 if options.quick else 5), seconds=options.seconds or (0.7 if options.quick else 2)
-    )
     prepare.BUILD.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix='run-', dir=prepare.BUILD))
+    kept = False
     try:
-        found = run(scenarios, peers, folder, pace)
-    except (KeyboardInterrupt, SystemExit):
-        shutil.rmtree(folder)
+        report = Report(about, run(scenarios, folder, pace))
+        if kept := any(one.problems for one in report.found):
+            print(f'the logs are in {folder}', file=sys.stderr)
+    except BenchmarkError:
+        kept = True
         raise
-    verdicts = [judge(promise, found) for promise in PROMISES]
-    if options.json:
-        options.json.write_text(report(about, found, verdicts))
-    show(scenarios, found, verdicts, about)
-    if wrong := table.problems(found):
-        print(*wrong, f'the logs are in {folder}', sep='\n', file=sys.stderr)
-        return 1
-    shutil.rmtree(folder)
-    return 1 if options.strict and any(one.word == 'MISSED' for one in verdicts) else 0
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
+    return report
 
 
-def chosen(options: argparse.Namespace) -> list[Scenario]:
-    """The scenarios that are asked for. Raises BenchmarkError when there are none."""
-    if options.only is None:
-        return [scenario for scenario in SCENARIOS.values() if options.full or not scenario.full]
-    found = [one for one in SCENARIOS.values() if any(fnmatch(one.name, wanted) for wanted in options.only)]
-    if not found:
-        raise BenchmarkError(f'no scenario is called {" or ".join(options.only)}: --list shows them')
-    return found
-
-
-def show(
-    scenarios: Sequence[Scenario],
-    found: Sequence[Measurement],
-    verdicts: Sequence[Verdict],
-    about: dict[str, str],
-) -> None:
+def show(report: Report) -> None:
     """Print the promises, the tables and the circumstances."""
-    print(f'### Promises\n\n{table.of_promises(verdicts)}\n')
-    for scenario in scenarios:
-        print(f'### {scenario.title}\n\n{table.of_scenario(scenario, found)}\n')
+    print(f'### Promises\n\n{table.of_promises(report.verdicts)}\n\n{pages.tables(report)}\n')
     print('Medians of the rounds; a ratio is the median of the ratios of each round. CPU µs are per call or message.\n')
-    print(f'### Made with\n\n{machine.header(about)}', flush=True)
+    print(f'### Made with\n\n{machine.header(report.about)}', flush=True)
+
+
+def exit_code(report: Report, *, strict: bool) -> int:
+    """Say what went wrong, and judge it. What other libraries lose is theirs."""
+    print(*table.problems(report.found), sep='\n', file=sys.stderr)
+    if any(one.problems and not PEERS[one.peer].stumbles for one in report.found):
+        return 1
+    return 1 if strict and any(one.word == 'MISSED' for one in report.verdicts) else 0
 
 
 def _allow_connections() -> None:
     """A thousand connections are held; what is started inherits the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def report(about: dict[str, str], found: Sequence[Measurement], verdicts: Sequence[Verdict]) -> str:
-    """All of it, as JSON."""
-    judged = [
-        {'line': one.promise.line, 'what': one.promise.what, 'value': one.value, 'of': one.of, 'over': one.over,
-         'floor': one.promise.floor, 'aim': one.promise.aim, 'met': one.word}
-        for one in verdicts
-    ]  # fmt: skip
-    whole = {'about': about, 'measurements': [asdict(one) for one in found], 'promises': judged}
-    return json.dumps(_known(whole), indent=2, allow_nan=False) + '\n'
-
-
-def _known(value: Any) -> Any:
-    """The value with None for what was not found out: JSON has no NaN."""
-    match value:
-        case dict():
-            return {name: _known(one) for name, one in value.items()}
-        case list() | tuple():
-            return [_known(one) for one in value]
-        case float() if isnan(value):
-            return None
-    return value
 
 
 if __name__ == '__main__':

@@ -124,6 +124,12 @@ _ALL = (
         worker=_work(),
     ),
     Peer(
+        name='natsgate-memory',
+        about='the same with `--edge envoy`, and JetStream in memory',
+        front=_serve('envoy'),
+        worker=_work('--storage', 'memory'),
+    ),
+    Peer(
         name='natsgate-many',
         about='natsgate with `--edge envoy`, 1,000 methods of 25 services, and 100,000 messages queued for another one',
         front=_serve('envoy', proto=MANY_PROTO),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,15 +27,15 @@ class Pace:
     """About how long each time."""
 
 
-def run(scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pace: Pace) -> list[Measurement]:
-    """Measure all scenarios with those of their peers that are wanted. Raises BenchmarkError."""
+def run(scenarios: Sequence[Scenario], folder: Path, pace: Pace) -> list[Measurement]:
+    """Measure all scenarios. Raises BenchmarkError when a peer does not start."""
     found = []
     for stage, members in groupby(scenarios, key=lambda scenario: scenario.stage):
         place = folder / stage
         place.mkdir()
         stack = ExitStack()
         try:
-            for one in _stage(tuple(members), peers, place, pace, stack):
+            for one in _stage(tuple(members), place, pace, stack):
                 print(_progress(one, pace.rounds), file=sys.stderr, flush=True)
                 found.append(one)
         finally:
@@ -44,29 +44,23 @@ def run(scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pac
     return found
 
 
-def _stage(
-    scenarios: Sequence[Scenario], peers: Collection[str], folder: Path, pace: Pace, stack: ExitStack
-) -> Iterator[Measurement]:
-    loads = [scenario for scenario in scenarios if isinstance(scenario, Load)]
-    holdings = [scenario for scenario in scenarios if isinstance(scenario, Holding)]
-    if loads:
-        yield from _in_turn(loads, peers, folder, pace, stack)
+def _stage(scenarios: Sequence[Scenario], folder: Path, pace: Pace, stack: ExitStack) -> Iterator[Measurement]:
+    if loads := [scenario for scenario in scenarios if isinstance(scenario, Load)]:
+        yield from _in_turn(loads, folder, pace, stack)
     for number in range(1, pace.rounds + 1):
-        for scenario in holdings:
-            for name in scenario.peers:
-                if name in peers:
+        for scenario in scenarios:
+            if isinstance(scenario, Holding) and (number == 1 or not scenario.once):
+                for name in scenario.peers:
                     yield _afresh(scenario, name, number, folder)
 
 
-def _in_turn(
-    scenarios: Sequence[Load], peers: Collection[str], folder: Path, pace: Pace, stack: ExitStack
-) -> Iterator[Measurement]:
+def _in_turn(scenarios: Sequence[Load], folder: Path, pace: Pace, stack: ExitStack) -> Iterator[Measurement]:
     """All peers run, and are measured in turn."""
-    names = [name for name in PEERS if name in peers and any(name in scenario.peers for scenario in scenarios)]
+    names = [name for name in PEERS if any(name in scenario.peers for scenario in scenarios)]
     started = {name: Running(PEERS[name], folder / name, stack) for name in names}
-    meters = [[Meter(started[name], scenario) for name in names if name in scenario.peers] for scenario in scenarios]
+    meters = [[Meter(started[name], scenario) for name in scenario.peers] for scenario in scenarios]
     for number in range(pace.rounds):
-        for group in filter(None, meters):
+        for group in meters:
             first = number % len(group)  # each begins a round once, so that none always follows the same one
             for meter in group[first:] + group[:first]:
                 yield meter.measure(number + 1, pace.seconds)

@@ -117,11 +117,13 @@ class Running:
         return [str(word).format_map(known) for word in command]
 
     def _start_broker(self) -> None:
-        """Start a nats-server with JetStream in files, on free ports."""
+        """Start a nats-server with JetStream, on free ports."""
         ports = self.folder / 'ports'
         ports.mkdir()
-        flags = ('-a', '127.0.0.1', '-p', '-1', '-m', '-1', '-js', '-sd', '{folder}/store', '--ports_file_dir', ports)
-        self._start('broker', (find_server(), *flags))
+        settings = self.folder / 'nats.conf'
+        settings.write_text('max_payload: 8MB\n')
+        places = ('-a', '127.0.0.1', '-p', '-1', '-m', '-1', '--ports_file_dir', ports)
+        self._start('broker', (find_server(), '-c', settings, *places, '-js', '-sd', '{folder}/store'))
         written = ports / f'nats-server_{self.parts["broker"].pid}.ports'
         self.wait(lambda: bool(_ports(written)))
         found = _ports(written)

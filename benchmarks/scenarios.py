@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from benchmarks import many
 from benchmarks.h2load import Shape
 from benchmarks.servers.shared import REPEATS
+
+
+class Extent(IntEnum):
+    """How much is measured."""
+
+    QUICK = 0
+    CORE = 1
+    FULL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +28,10 @@ class Scenario:
     peers: tuple[str, ...]
     stage: str
     """The peers of one stage run at the same time."""
-    full: bool = False
-    """Only in a full run."""
+    extent: Extent = Extent.CORE
+    """The least run that it is a part of."""
+    once: bool = False
+    """Measured in the first round alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +66,22 @@ UNARY, WAIT = '/bench.Echo/Unary', '/bench.Echo/Wait'
 FRONTS = ('bare', 'asgi', 'go')
 RIVALS = ('walnats', 'walnats-tuned', 'faststream', 'go-gateway', 'go-gateway-python')
 OURS = ('natsgate', 'natsgate-envoy')
+MEMORY = 'natsgate-memory'
 _SIZES = {16: '16 B', 1 << 10: '1 KiB', 64 << 10: '64 KiB', 1 << 20: '1 MiB'}
+_IN_FLIGHT = (1, 16, 128, 1024)
+_MOST_BYTES = 128 << 20  # in flight at a time: beyond that, it is memory that is measured
 
 
-def _unary(size: int, in_flight: int, peers: tuple[str, ...], *, share: float = 1.0, full: bool = True) -> Load:
+def _unary(size: int, in_flight: int, peers: Sequence[str], *, share: float = 1.0, extent: Extent) -> Load:
     shown = _SIZES[size]
     return Load(
         name=f'unary-{shown.replace(" ", "")}-{in_flight}',
         title=f'Unary echo of {shown}, {in_flight:,} in flight',
         stage='unary',
-        peers=peers,
+        peers=tuple(peers),
         shape=Shape(paths=(UNARY,), size=size, in_flight=in_flight),
         share=share,
-        full=full,
+        extent=extent,
     )
 
 
@@ -77,11 +92,18 @@ def _streaming(name: str, title: str, method: str, *, sent: int) -> Load:
         stage='streaming',
         peers=('bare', 'go', *OURS),
         shape=Shape(paths=(f'/bench.Echo/{method}',), size=64, sent=sent, answered=REPEATS, in_flight=8),
+        extent=Extent.QUICK,
     )
 
 
-ONE_BY_ONE = _unary(16, 1, (*FRONTS, *RIVALS, 'request', 'by-hand', *OURS), share=0.5, full=False)
-BUSY = _unary(16, 128, (*FRONTS, *RIVALS, *OURS), full=False)
+ONE_BY_ONE = _unary(16, 1, (*FRONTS, *RIVALS, 'request', 'by-hand', *OURS), share=0.5, extent=Extent.QUICK)
+BUSY = _unary(16, 128, (*FRONTS, *RIVALS, *OURS, MEMORY), extent=Extent.QUICK)
+GRID = tuple(
+    _unary(size, in_flight, (*FRONTS, 'go-gateway', *OURS, MEMORY), extent=Extent.FULL)
+    for size in _SIZES
+    for in_flight in _IN_FLIGHT
+    if (size, in_flight) not in ((16, 1), (16, 128)) and size * in_flight <= _MOST_BYTES
+)
 SERVER_STREAM = _streaming('server-stream', 'Server streaming', 'Repeat', sent=1)
 BIDI = _streaming('bidi', 'Bidirectional echo', 'Chat', sent=REPEATS)
 SMALL = Load(
@@ -106,6 +128,7 @@ FEW_WAIT = Holding(
     calls=200,
     connections=4,
     cancels=20,
+    extent=Extent.QUICK,
 )
 MANY_WAIT = Holding(
     name='waiting-10000',
@@ -115,7 +138,7 @@ MANY_WAIT = Holding(
     calls=10_000,
     connections=100,
     idle=900,
-    cancels=3,
+    cancels=2,
     waves=1,
 )
 MOST_WAIT = Holding(
@@ -126,9 +149,18 @@ MOST_WAIT = Holding(
     calls=20_000,
     connections=200,
     waves=2,
+    once=True,
 )
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (ONE_BY_ONE, BUSY, SERVER_STREAM, BIDI, SMALL, LARGE, FEW_WAIT, MANY_WAIT, MOST_WAIT)
-}
+SCENARIOS: tuple[Scenario, ...] = (
+    ONE_BY_ONE,
+    BUSY,
+    *GRID,
+    SERVER_STREAM,
+    BIDI,
+    SMALL,
+    LARGE,
+    FEW_WAIT,
+    MANY_WAIT,
+    MOST_WAIT,
+)

@@ -44,13 +44,13 @@ def of_scenario(scenario: Scenario, found: Sequence[Measurement]) -> str:
     heads = ['peer', *(head for head, _, _ in columns)]
     heads += [f'{head} ÷ bare' for head, value, _ in columns if value in compared]
     peers = [peer for peer in scenario.peers if rounds(found, scenario.name, peer)]
-    return _table(heads, [_row(scenario, peer, found, columns, compared) for peer in peers])
+    return table(heads, [_row(scenario, peer, found, columns, compared) for peer in peers])
 
 
 def of_promises(verdicts: Iterable[Verdict]) -> str:
     """The Markdown table of the promises."""
     heads = ['', 'promise', 'measured', 'floor', 'aim', 'of', 'over', 'met']
-    return _table(heads, [_judged(one) for one in verdicts], left=2)
+    return table(heads, [_judged(one) for one in verdicts], left=2)
 
 
 def problems(found: Iterable[Measurement]) -> list[str]:
@@ -96,6 +96,6 @@ def _figure(value: float) -> str:
     return number(value, 2 if abs(value) < 100 else 0)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     rules = ['---'] * left + ['---:'] * (len(heads) - left)
     return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (heads, rules, *rows))
