@@ -33,8 +33,8 @@ lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## Measure against others, side by side (QUICK=1: in a minute)
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+bench: setup ## Measure against others, side by side (QUICK=1: in a minute; FULL=1: everything; DOCS=1: write it down)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DOCS),--docs) $(BENCH)
 
 clients: setup .tools/grpcurl client-node client-go client-java client-rust ## Call the gateway with clients of other languages
 	@$(BIN)/python -m pip install --quiet --group clients

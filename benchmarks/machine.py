@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import load
-from benchmarks.prepare import SHARED, WALNATS
+from benchmarks import h2load
+from benchmarks.prepare import FASTSTREAM, HERE, SHARED, WALNATS
 from natsgate.command.embedded import find_server
 
 
@@ -25,8 +26,10 @@ def describe(arguments: list[str]) -> dict[str, str]:
         'python': platform.python_version(),
         **{name: version(name) for name in SHARED},
         'walnats': WALNATS,
+        'faststream': FASTSTREAM,
+        **_go_modules(),
         'nats-server': _first_line(str(find_server()), '--version').removeprefix('nats-server: '),
-        'h2load': _first_line(load.require(), '--version').removeprefix('h2load '),
+        'h2load': _first_line(h2load.require(), '--version').removeprefix('h2load '),
     }
 
 
@@ -41,6 +44,12 @@ def _cpu_model() -> str:
         if name.strip() == 'model name':
             return value.strip()
     return platform.machine()
+
+
+def _go_modules() -> dict[str, str]:
+    """The versions that the programs in Go are built with."""
+    found = re.findall(r'^\t\S+/(\S+) (v\S+)$', (HERE / 'go' / 'go.mod').read_text(), re.MULTILINE)
+    return {{'grpc': 'grpc-go'}.get(name, name): version for name, version in found if name in ('grpc', 'nats.go')}
 
 
 def _first_line(*command: str) -> str:

@@ -2,97 +2,110 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from benchmarks import load
+from benchmarks import clients, load
 from benchmarks.failure import BenchmarkError
-from benchmarks.peers import Peer
+from benchmarks.running import PARTS, Running
+from benchmarks.scenarios import Load
 
 WARM_UP = 0.15
 """Calls before the measurement, as a share of those in it; they also tell how many make up the wanted time."""
 
-_FIRST_GUESS = {1: 300.0, 128: 800.0}
-_FIRST_WARM_UPS = 3  # the rate is a guess at first, and the process is cold
-
+_FIRST_CALLS = 50  # the rate is not known at first, and the process is cold
+_FIRST_WARM_UPS = 3
+_GROWTH = 8.0  # from one warm-up to the next, at most: the first ones are slow
 _PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What one round found out about one peer at one concurrency."""
+    """What one round found out about one peer in one scenario."""
 
+    scenario: str
     peer: str
     round: int
-    in_flight: int
-    calls: int
-    """How many were measured; the warm-up is not among them."""
-    rate: float
-    """Calls per second."""
-    p50_ms: float
-    p99_ms: float
-    cpu_us: dict[str, float]
-    """CPU microseconds per call of each part."""
-    problems: tuple[str, ...]
+    values: dict[str, float]
+    """By their names: `rate` per second, `p50_ms`, `p99_ms`, `p999_ms`; CPU microseconds per call or message of each
+    part (`front_us` …), of all together (`cpu_us`) and of the client (`client_us`); `client_share` of a core.
+    """
+    problems: tuple[str, ...] = ()
     """Why the figures cannot be used; empty if they can."""
 
-    @property
-    def cpu_sum_us(self) -> float:
-        """CPU microseconds per call of all parts together."""
-        return sum(self.cpu_us.values())
+    def value(self, name: str) -> float:
+        """The value of this name; NaN when it was not found out."""
+        return self.values.get(name, math.nan)
 
 
 class Meter:
-    """Measures one peer, and remembers how fast it was and how many calls it has handled."""
+    """Measures one running peer in one scenario, and remembers how fast it was."""
 
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self._rates = dict(_FIRST_GUESS)
-        self._cold = set(_FIRST_GUESS)
-        self._handled = peer.count()
+    def __init__(self, running: Running, scenario: Load) -> None:
+        self.running = running
+        self.scenario = scenario
+        self._rate = math.nan
 
-    def measure(self, number: int, in_flight: int, seconds: float) -> Measurement:
+    def measure(self, number: int, seconds: float) -> Measurement:
         """Measure for about so many seconds."""
-        times = _FIRST_WARM_UPS if in_flight in self._cold else 1
-        self._cold.discard(in_flight)
-        warm = [self._load(in_flight, seconds * WARM_UP) for _ in range(times)]
+        seconds *= self.scenario.share
+        problems: list[str] = []
+        values: dict[str, float] = {}
         try:
-            before = self.peer.cpu()
-            done = self._load(in_flight, seconds)
-            after = self.peer.cpu()
-            problems = (*(problem for run in (*warm, done) for problem in run.problems), *self.recount())
+            self._warm_up(seconds, problems)
+            before = self.running.cpu()
+            done = self._load(round(self._rate * seconds), problems)
+            after = self.running.cpu()
+            used = {part: after[part] - before[part] for part in after}
+            values = _values(done, used, self.scenario.shape.answered)
         except BenchmarkError as error:
-            before = after = {}
-            done, problems = warm[-1], (str(error),)
+            problems.append(str(error))
         return Measurement(
-            peer=self.peer.name,
+            scenario=self.scenario.name,
+            peer=self.running.peer.name,
             round=number,
-            in_flight=in_flight,
-            calls=done.calls,
-            rate=done.rate,
-            p50_ms=done.p50_ms,
-            p99_ms=done.p99_ms,
-            cpu_us={part: (after[part] - before[part]) / done.calls * 1e6 for part in after},
-            problems=problems,
+            values=values,
+            problems=tuple(problems),
         )
 
-    def recount(self) -> tuple[str, ...]:
-        """Say by how much the handler's runs differ from the calls made since the last time."""
-        expected, self._handled = self._handled, self.peer.count()
-        if self._handled == expected:
-            return ()
-        excess = self._handled - expected
-        return (f'the handler ran {abs(excess)} times {"more" if excess > 0 else "less"} than there were calls',)
+    def _warm_up(self, seconds: float, problems: list[str]) -> None:
+        if not math.isnan(self._rate):
+            self._load(round(self._rate * seconds * WARM_UP), problems)
+            return
+        calls = max(_FIRST_CALLS, self.scenario.shape.in_flight)
+        if self.running.peer.stumbles:
+            self._stumble(calls)
+        for _ in range(_FIRST_WARM_UPS):
+            self._load(calls, problems)
+            calls = min(round(self._rate * seconds * WARM_UP), round(calls * _GROWTH))
 
-    def _load(self, in_flight: int, seconds: float) -> load.Load:
-        calls = max(in_flight, round(self._rates[in_flight] * seconds))
-        done = load.run(
-            self.peer.address,
-            self.peer.folder,
-            calls=calls,
-            in_flight=in_flight,
-            timeout=_PATIENCE + 3 * seconds,
-        )
-        self._handled += calls  # what it must have handled by now
-        if not done.problems:
-            self._rates[in_flight] = done.rate
+    def _stumble(self, calls: int) -> None:
+        for _ in range(_FIRST_WARM_UPS):
+            done = clients.call(self.running, self.scenario.shape, calls=calls, timeout=_PATIENCE)
+            self.running.recount(calls)
+            if not done.problems:
+                return
+
+    def _load(self, calls: int, problems: list[str]) -> load.Load:
+        """Make so many calls. Raises BenchmarkError when one was not answered: what follows would mean nothing."""
+        calls = max(calls, self.scenario.shape.in_flight)
+        done = clients.call(self.running, self.scenario.shape, calls=calls, timeout=_PATIENCE)
+        if done.problems:
+            raise BenchmarkError('; '.join(done.problems))
+        problems.extend(self.running.recount(calls))
+        self._rate = done.rate
         return done
+
+
+def _values(done: load.Load, used: dict[str, float], messages: int) -> dict[str, float]:
+    count = done.calls * messages
+    values = {f'{part}_us': used[part] / count * 1e6 for part in PARTS if part in used}
+    return values | {
+        'rate': done.rate * messages,
+        'p50_ms': done.quantile_ms(0.5),
+        'p99_ms': done.quantile_ms(0.99),
+        'p999_ms': done.quantile_ms(0.999),
+        'cpu_us': sum(values.values()),
+        'client_us': done.client / count * 1e6,
+        'client_share': done.client * done.rate / done.calls,
+    }

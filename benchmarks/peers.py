@@ -1,160 +1,160 @@
-"""The peers: how each is started, all in the same way: an own nats-server, a worker, and a gRPC server in front."""
+"""The peers: a table. Each is up to three processes, started in the same way: a broker, a worker, a server in front."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import sys
 import sysconfig
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import load
-from benchmarks.failure import BenchmarkError
-from benchmarks.prepare import GENERATED, PROTO, SERVERS, WALNATS_PYTHON
-from benchmarks.process import Process
-from natsgate.command.embedded import find_server
+from benchmarks import many, prepare
+from benchmarks.prepare import GO, MANY_PROTO, PROTO, SERVERS
 
-START_TIMEOUT = 30.0
-"""Seconds that a peer has from its start to its first answer."""
+Command = tuple[str | Path, ...]
+"""Words, with {address} for where the server is to listen, and {nats} for the broker's URL."""
 
-_LOOK_AGAIN = 0.05
+NATSGATE = Path(sysconfig.get_path('scripts')) / 'natsgate'
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A running peer: its processes by their part (front, broker, worker), its address, its count of handled calls."""
+    """What is measured beside others."""
 
-    def __init__(self, name: str, folder: Path, stack: ExitStack) -> None:
-        """The processes are stopped when the stack is closed, the last one first."""
-        folder.mkdir()
-        self.name = name
-        self.folder = folder
-        self.address = f'127.0.0.1:{_free_port()}'
-        self.parts: dict[str, Process] = {}
-        self._stack = stack
-        self._count = folder / 'count'
-        self._count.write_bytes(bytes(8))
-        # The servers' own modules and the generated one are found by path; settings of the user's do not leak in.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(('NATSGATE_', 'PYTHON'))}
-        self._env = kept | {'PYTHONPATH': f'{SERVERS}:{GENERATED}', 'BENCH_COUNT': str(self._count)}
-
-    def start(self, part: str, *command: str | Path) -> None:
-        """Start the process that plays this part."""
-        process = Process(command, log=self.folder / f'{part}.log', env=self._env)
-        self._stack.callback(process.stop)
-        self.parts[part] = process
-
-    def start_broker(self) -> str:
-        """Start a nats-server with JetStream in files, on a free port; return its URL."""
-        store, ports = self.folder / 'store', self.folder / 'ports'
-        ports.mkdir()
-        flags = ('-a', '127.0.0.1', '-p', '-1', '-js', '-sd', store, '--ports_file_dir', ports)
-        self.start('broker', find_server(), *flags)
-        written = ports / f'nats-server_{self.parts["broker"].pid}.ports'
-        self.wait(lambda: _first_url(written) is not None)
-        url = _first_url(written)
-        assert url is not None
-        return url
-
-    def count(self) -> int:
-        """Return how many calls the handler has run."""
-        return int.from_bytes(self._count.read_bytes(), sys.byteorder)
-
-    def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds of every part. Raises BenchmarkError if one has ended."""
-        return {part: process.cpu() for part, process in self.parts.items()}
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds. Raises BenchmarkError when a process ends, or after START_TIMEOUT."""
-        end = time.monotonic() + START_TIMEOUT
-        while not condition():
-            for process in self.parts.values():
-                process.check()
-            if time.monotonic() > end:
-                words = '; '.join(f'{part}: {process.last_words()}' for part, process in self.parts.items())
-                raise BenchmarkError(f'{self.name}: no answer within {START_TIMEOUT:.0f} s. {words}')
-            time.sleep(_LOOK_AGAIN)
-
-    def answers(self) -> bool:
-        """Make one call, and tell whether it was answered."""
-        return not load.run(self.address, self.folder, calls=1, in_flight=1, timeout=START_TIMEOUT).problems
+    name: str
+    about: str
+    """One line for the reader."""
+    front: Command = ()
+    """The server that is called; none where the client speaks NATS itself."""
+    worker: Command = ()
+    """What answers, behind a broker of its own."""
+    first: str = '/bench.Echo/Unary'
+    """The method that is called to see whether it is ready."""
+    setup: Command = ()
+    """What is run to its end when broker and worker are started."""
+    client: str | None = None
+    """The program among the servers that makes the calls; h2load does where there is a server in front."""
+    cancels: bool = True
+    """Its handlers hear of a client that goes away."""
+    stumbles: bool = False
+    """It is known to lose calls when it is new: it is warmed up until it does not."""
+    needs: Callable[[], None] = prepare.nothing
+    """Makes what it is started from."""
 
 
-def bare(peer: Peer) -> None:
-    peer.start('front', sys.executable, SERVERS / 'bare.py', peer.address)
+def _python(script: str, *words: str, python: Path = Path(sys.executable)) -> Command:
+    return (python, SERVERS / script, *words)
 
 
-def walnats(peer: Peer) -> None:
-    _walnats(peer, 'defaults')
+def _serve(edge: str, *flags: str, proto: Path = PROTO) -> Command:
+    listen = ('--nats', '{nats}', '--listen', '{address}', '--drain-delay', '0')
+    return (NATSGATE, 'serve', '--edge', edge, '--proto', proto, *listen, *flags)
 
 
-def walnats_tuned(peer: Peer) -> None:
-    _walnats(peer, 'tuned')
+def _work(*flags: str, actors: str = 'benchmarks_actors:ACTORS') -> Command:
+    return (NATSGATE, 'work', actors, '--nats', '{nats}', *flags)
 
 
-def _walnats(peer: Peer, options: str) -> None:
-    url = peer.start_broker()
-    peer.start('worker', WALNATS_PYTHON, SERVERS / 'walnats_worker.py', url, options)
-    peer.start('front', WALNATS_PYTHON, SERVERS / 'walnats_front.py', peer.address, url)
+_ALL = (
+    Peer(
+        name='bare',
+        about='a `grpc.aio` echo of bytes: generic handler, `unary_unary`, uvloop; no NATS at all',
+        front=_python('bare.py', '{address}'),
+    ),
+    Peer(
+        name='asgi',
+        about='an ASGI echo of bytes in Envoy, configured as natsgate does it: the floor of that edge; no NATS',
+        front=_python('asgi_front.py', '{address}'),
+        cancels=False,
+    ),
+    Peer(
+        name='go',
+        about='a grpc-go echo of bytes; no NATS',
+        front=(GO / 'echo', '{address}'),
+        needs=prepare.go,
+    ),
+    Peer(
+        name='walnats',
+        about=f'`grpc.aio` and walnats {prepare.WALNATS} put together the obvious way, with its defaults',
+        front=_python('walnats_front.py', '{address}', '{nats}', python=prepare.WALNATS_VENV.python),
+        worker=_python('walnats_worker.py', '{nats}', 'defaults', python=prepare.WALNATS_VENV.python),
+        stumbles=True,
+        needs=prepare.WALNATS_VENV.make,
+    ),
+    Peer(
+        name='walnats-tuned',
+        about='the same with larger batches and more jobs',
+        front=_python('walnats_front.py', '{address}', '{nats}', python=prepare.WALNATS_VENV.python),
+        worker=_python('walnats_worker.py', '{nats}', 'tuned', python=prepare.WALNATS_VENV.python),
+        stumbles=True,
+        needs=prepare.WALNATS_VENV.make,
+    ),
+    Peer(
+        name='faststream',
+        about=f'`grpc.aio` and the request of FastStream {prepare.FASTSTREAM}: core NATS, nothing is stored',
+        front=_python('faststream_front.py', '{address}', '{nats}', python=prepare.FASTSTREAM_VENV.python),
+        worker=_python('faststream_worker.py', '{nats}', python=prepare.FASTSTREAM_VENV.python),
+        needs=prepare.FASTSTREAM_VENV.make,
+    ),
+    Peer(
+        name='go-gateway',
+        about='a gateway by hand in Go: grpc-go, nats.go, JetStream in files; its worker in Go as well',
+        front=(GO / 'gateway', '{address}', '{nats}'),
+        worker=(GO / 'worker', '{nats}'),
+        needs=prepare.go,
+    ),
+    Peer(
+        name='go-gateway-python',
+        about='the same gateway, with the worker of natsgate',
+        front=(GO / 'gateway', '{address}', '{nats}'),
+        worker=_work(),
+        needs=prepare.go,
+    ),
+    Peer(
+        name='natsgate',
+        about='`natsgate serve` and `natsgate work` with their defaults: file storage, deadline, metadata, random '
+        'tokens, TTL, limits, health',
+        front=_serve('grpc'),
+        worker=_work(),
+    ),
+    Peer(
+        name='natsgate-envoy',
+        about='the same with `--edge envoy`',
+        front=_serve('envoy'),
+        worker=_work(),
+    ),
+    Peer(
+        name='natsgate-memory',
+        about='the same with `--edge envoy`, and JetStream in memory',
+        front=_serve('envoy'),
+        worker=_work('--storage', 'memory'),
+    ),
+    Peer(
+        name='natsgate-many',
+        about='natsgate with `--edge envoy`, 1,000 methods of 25 services, and 100,000 messages queued for another one',
+        front=_serve('envoy', proto=MANY_PROTO),
+        worker=_work(actors='many_actors:ACTORS'),
+        first=many.paths()[0],
+        setup=_python('fill.py', '{nats}', many.QUEUED, '100000'),
+    ),
+    Peer(
+        name='natsgate-wide',
+        about='natsgate with `--edge envoy`, and limits that let more than 10,000 calls wait',
+        front=_serve('envoy', '--max-in-flight', '30000'),
+        worker=_work(actors='benchmarks_actors:WIDE'),
+    ),
+    Peer(
+        name='request',
+        about='`conn.request()` of natsgate, without gRPC, to the same worker',
+        worker=_work(),
+        client='ask.py',
+    ),
+    Peer(
+        name='by-hand',
+        about='by hand with nats-py: a publish that JetStream acknowledges, then a hop over core NATS and back',
+        worker=_python('by_hand_worker.py', '{nats}'),
+        client='by_hand.py',
+    ),
+)
 
-
-def natsgate(peer: Peer) -> None:
-    _natsgate(peer, 'grpc')
-
-
-def natsgate_envoy(peer: Peer) -> None:
-    _natsgate(peer, 'envoy')
-
-
-def _natsgate(peer: Peer, edge: str) -> None:
-    command = Path(sysconfig.get_path('scripts')) / 'natsgate'
-    url = peer.start_broker()
-    peer.start('worker', command, 'work', 'benchmarks_actors:ACTORS', '--nats', url)
-    peer.start(
-        'front',
-        command,
-        'serve',
-        '--edge',
-        edge,
-        '--drain-delay',
-        '0',
-        '--nats',
-        url,
-        '--proto',
-        PROTO,
-        '--listen',
-        peer.address,
-    )
-
-
-PEERS: dict[str, Callable[[Peer], None]] = {
-    'bare': bare,
-    'walnats': walnats,
-    'walnats-tuned': walnats_tuned,
-    'natsgate': natsgate,
-    'natsgate-envoy': natsgate_envoy,
-}
-
-
-def started(name: str, folder: Path, stack: ExitStack) -> Peer:
-    """Start a peer in a folder of its own and return it when it has answered its first call."""
-    peer = Peer(name, folder / name, stack)
-    PEERS[name](peer)
-    peer.wait(peer.answers)
-    return peer
-
-
-def _first_url(written: Path) -> str | None:
-    try:
-        return str(json.loads(written.read_text())['nats'][0])
-    except (OSError, ValueError, LookupError):  # not there yet, or half written
-        return None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        return int(listener.getsockname()[1])
+PEERS = {peer.name: peer for peer in _ALL}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -54,6 +55,11 @@ class Process:
         self.check()
         return sum(_cpu(pid, fields) for pid, fields in _family(self.pid).items())
 
+    def memory(self) -> int:
+        """Return the bytes of memory of the process and its descendants; what several share counts once."""
+        self.check()
+        return sum(map(_memory, _family(self.pid)))
+
     def stop(self) -> None:
         """End the process and whatever it started."""
         if self._process.poll() is None:
@@ -75,6 +81,15 @@ def _family(root: int) -> dict[int, list[str]]:
         grown = not children <= family
         family |= children
     return {pid: everyone[pid] for pid in family if everyone.get(pid)}
+
+
+def _memory(pid: int) -> int:
+    try:
+        rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
+    except OSError:  # it ended while we looked
+        return 0
+    found = re.search(r'^Pss:\s+(\d+) kB$', rollup, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _fields(path: Path) -> list[str]:

@@ -1,137 +1,101 @@
-"""Medians, ratios, and the table. Pure: measurements in, Markdown out."""
+"""Medians, ratios, and tables. Pure: measurements in, Markdown out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.measure import Measurement
+from benchmarks.promises import Promise, Verdict, ratio, rounds
+from benchmarks.scenarios import Load, Scenario
 
-PARTS = ('front', 'broker', 'worker')
+Column = tuple[str, str, int]
+"""The head, the name of the value, and its digits behind the point."""
 
-Quantity = Callable[[Measurement], float]
-
-
-def rate(one: Measurement) -> float:
-    return one.rate
-
-
-def cpu(one: Measurement) -> float:
-    return one.cpu_sum_us
-
-
-def front(one: Measurement) -> float:
-    return one.cpu_us.get('front', math.nan)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """A promise about two peers at 128 in flight; without least and most it only informs."""
-
-    what: str
-    """The words of the verdict."""
-    quantity: Quantity
-    """What is compared."""
-    peers: tuple[str, str]
-    """Whose is divided by whose."""
-    least: float = -math.inf
-    most: float = math.inf
-    """Outside of these the promise is broken."""
-
-    @property
-    def promises(self) -> bool:
-        return self.least > -math.inf or self.most < math.inf
-
-    def holds(self, value: float) -> bool:
-        return self.least <= value <= self.most
-
-    def __str__(self) -> str:
-        if self.most < math.inf:
-            return f'at most {self.most}'
-        return f'at least {self.least}'
-
-
-BOUNDS = (
-    Bound(what='gateway CPU / bare echo CPU', quantity=front, peers=('natsgate', 'bare'), most=2.0),
-    Bound(what='natsgate calls/s / walnats', quantity=rate, peers=('natsgate', 'walnats'), least=1.3),
-    Bound(what='natsgate summed CPU / walnats', quantity=cpu, peers=('natsgate', 'walnats'), most=0.7),
-    Bound(what='natsgate in Envoy, calls/s / bare echo', quantity=rate, peers=('natsgate-envoy', 'bare'), least=1.0),
-    Bound(what='natsgate in Envoy, summed CPU / bare echo', quantity=cpu, peers=('natsgate-envoy', 'bare')),
-    Bound(what='natsgate calls/s / walnats, tuned', quantity=rate, peers=('natsgate', 'walnats-tuned')),
-    Bound(what='natsgate summed CPU / walnats, tuned', quantity=cpu, peers=('natsgate', 'walnats-tuned')),
+_LOAD: tuple[Column, ...] = (
+    ('p50 ms', 'p50_ms', 2),
+    ('p99 ms', 'p99_ms', 2),
+    ('p99.9 ms', 'p999_ms', 2),
+    ('front µs', 'front_us', 0),
+    ('broker µs', 'broker_us', 0),
+    ('worker µs', 'worker_us', 0),
+    ('CPU µs', 'cpu_us', 0),
+    ('client', 'client_share', 2),
 )
-BOUNDS_AT = 128
+_HOLDING: tuple[Column, ...] = (
+    ('bytes per call', 'call_bytes', 0),
+    ('bytes per idle connection', 'connection_bytes', 0),
+    ('second wave ÷ first', 'again', 2),
+    ('given back', 'given_back', 2),
+    ('cores while they wait', 'waiting_share', 2),
+    ('cancel ms', 'cancel_ms', 1),
+    ('slowest ms', 'cancel_max_ms', 1),
+)
 
 
-def ratio(all_: Sequence[Measurement], in_flight: int, peers: tuple[str, str], quantity: Quantity) -> float:
-    """Return the median, over the rounds, of one peer's quantity divided by the other's in the same round.
-
-    Round by round, because what else the machine did in a round touched both. NaN if there is nothing to compare,
-    or if one of them is invalid.
-    """
-    above, below = (of(all_, in_flight, peer) for peer in peers)
-    if not above or not below or invalid(above) or invalid(below):
-        return math.nan
-    return median(quantity(one) / quantity(other) for one, other in zip(above, below, strict=True))
-
-
-def of(all_: Iterable[Measurement], in_flight: int, peer: str) -> list[Measurement]:
-    """Return the rounds of one peer at one concurrency, in their order."""
-    return sorted((one for one in all_ if (one.in_flight, one.peer) == (in_flight, peer)), key=lambda one: one.round)
+def of_scenario(scenario: Scenario, found: Sequence[Measurement]) -> str:
+    """The Markdown table of one scenario: its peers, each with the medians of its rounds."""
+    columns: tuple[Column, ...] = _HOLDING
+    compared: tuple[str, ...] = ()
+    if isinstance(scenario, Load):
+        columns = ((f'{scenario.unit}/s', 'rate', 0), *_LOAD)
+        compared = ('rate', 'cpu_us') if 'bare' in scenario.peers else ()
+    heads = ['peer', *(head for head, _, _ in columns)]
+    heads += [f'{head} ÷ bare' for head, value, _ in columns if value in compared]
+    peers = [peer for peer in scenario.peers if rounds(found, scenario.name, peer)]
+    return table(heads, [_row(scenario, peer, found, columns, compared) for peer in peers])
 
 
-def invalid(rounds: Iterable[Measurement]) -> bool:
-    """Tell whether any of the rounds had a problem."""
-    return any(one.problems for one in rounds)
+def of_promises(verdicts: Iterable[Verdict]) -> str:
+    """The Markdown table of the promises."""
+    heads = ['', 'promise', 'measured', 'floor', 'aim', 'of', 'over', 'met']
+    return table(heads, [_judged(one) for one in verdicts], left=2)
 
 
-def table(all_: Sequence[Measurement], in_flight: int) -> str:
-    """Return the Markdown table of one concurrency."""
-    peers = list(dict.fromkeys(one.peer for one in all_))
-    heads = ['peer', 'calls/s', 'p50 ms', 'p99 ms', *(f'{part} µs' for part in PARTS), 'CPU µs']
-    heads += [f'{what} ÷ {peer}' for peer in ('bare', 'walnats') for what in ('calls/s', 'CPU')]
-    rows = [_row(all_, in_flight, peer) for peer in peers]
-    rules = ['---', *['---:'] * (len(heads) - 1)]
-    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (heads, rules, *rows))
+def problems(found: Iterable[Measurement]) -> list[str]:
+    """Every problem in one line of its own."""
+    return [f'round {one.round}, {one.peer}, {one.scenario}: {problem}' for one in found for problem in one.problems]
 
 
-def verdict(all_: Sequence[Measurement]) -> tuple[str, bool]:
-    """Return the promises as a Markdown list, and whether all that could be judged hold."""
-    lines, kept = [], True
-    for bound in BOUNDS:
-        value = ratio(all_, BOUNDS_AT, bound.peers, bound.quantity)
-        judged = not math.isnan(value)
-        kept &= not judged or bound.holds(value)
-        word = ('holds' if bound.holds(value) else 'DOES NOT HOLD') if judged else 'not measured'
-        wanted = f' (wanted: {bound}): {word}' if bound.promises else ' (no promise)'
-        lines.append(f'- {bound.what}: {_number(value, 2)}{wanted}')
-    return '\n'.join(lines), kept
-
-
-def problems(all_: Iterable[Measurement]) -> list[str]:
-    """Return every problem in one line of its own."""
-    return [
-        f'round {one.round}, {one.peer}, {one.in_flight} in flight: {problem}'
-        for one in all_
-        for problem in one.problems
-    ]
-
-
-def _row(all_: Sequence[Measurement], in_flight: int, peer: str) -> list[str]:
-    rounds = of(all_, in_flight, peer)
-    if invalid(rounds):
-        return [peer, 'invalid', *['-'] * 10]
-    cells = [peer]
-    for quantity, digits in ((rate, 0), (lambda one: one.p50_ms, 2), (lambda one: one.p99_ms, 2)):
-        cells.append(_number(median(map(quantity, rounds)), digits))
-    cells += [_number(median(one.cpu_us.get(part, math.nan) for one in rounds), 0) for part in PARTS]
-    cells.append(_number(median(map(cpu, rounds)), 0))
-    for other in ('bare', 'walnats'):
-        cells += [_number(ratio(all_, in_flight, (peer, other), quantity), 2) for quantity in (rate, cpu)]
-    return cells
-
-
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """A number for people; a dash for NaN."""
     return '-' if math.isnan(value) else f'{value:,.{digits}f}'
+
+
+def _row(
+    scenario: Scenario, peer: str, found: Sequence[Measurement], columns: Sequence[Column], compared: Sequence[str]
+) -> list[str]:
+    own, bare = (rounds(found, scenario.name, name) for name in (peer, 'bare'))
+    if any(one.problems for one in own.values()):
+        return [peer, 'invalid', *['-'] * (len(columns) + len(compared) - 1)]
+
+    def middle(value: str) -> float:
+        return median(one.value(value) for one in own.values())
+
+    def to_bare(value: str) -> str:
+        ratios = [ratio(own[key].value(value), bare[key].value(value)) for key in own if key in bare]
+        return number(median(ratios) if ratios else math.nan, 2)
+
+    return [peer, *(number(middle(value), digits) for _, value, digits in columns), *map(to_bare, compared)]
+
+
+def _judged(verdict: Verdict) -> list[str]:
+    promise = verdict.promise
+    figures = (_figure(verdict.of), _figure(verdict.over))
+    bounds = (_bound(promise, promise.floor), _bound(promise, promise.aim))
+    return [promise.line, promise.what, _figure(verdict.value), *bounds, *figures, verdict.word]
+
+
+def _bound(promise: Promise, bound: float) -> str:
+    return '-' if math.isnan(bound) else f'{"≤" if promise.less else "≥"} {bound:g}'
+
+
+def _figure(value: float) -> str:
+    """Three digits are enough, whatever the unit."""
+    return number(value, 2 if abs(value) < 100 else 0)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    rules = ['---'] * left + ['---:'] * (len(heads) - left)
+    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in (heads, rules, *rows))

@@ -1,28 +1,52 @@
 """The yardstick: what grpc.aio alone costs. One generic handler, bytes in and bytes out, no NATS at all."""
 
 import sys
+from collections.abc import AsyncIterator
 
 import grpc
 import uvloop
-from counter import counter
-
-METHOD = '/bench.Echo/Unary'
+from shared import REPEATS, Gate, counter
 
 count = counter()
+gate = Gate()
 
 
-async def echo(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
+async def unary(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
     count()
     return request
 
 
-class Echo(grpc.GenericRpcHandler):
-    """Knows one method, and neither serializes nor deserializes."""
+async def repeat(request: bytes, _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    count()
+    for _ in range(REPEATS):
+        yield request
 
-    handler = grpc.unary_unary_rpc_method_handler(echo)
+
+async def chat(requests: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    count()
+    async for request in requests:
+        yield request
+
+
+async def wait(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
+    count()
+    await gate.wait()
+    return request
+
+
+HANDLERS = {
+    '/bench.Echo/Unary': grpc.unary_unary_rpc_method_handler(unary),
+    '/bench.Echo/Repeat': grpc.unary_stream_rpc_method_handler(repeat),
+    '/bench.Echo/Chat': grpc.stream_stream_rpc_method_handler(chat),
+    '/bench.Echo/Wait': grpc.unary_unary_rpc_method_handler(wait),
+}
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Knows a few methods, and neither serializes nor deserializes."""
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self.handler if call.method == METHOD else None
+        return HANDLERS.get(call.method)
 
 
 async def main(address: str) -> None:

@@ -3,7 +3,7 @@
 import sys
 
 import uvloop
-from counter import counter
+from shared import counter
 from walnats import Actor, Actors, Events
 from walnats_event import ECHO
 
