@@ -32,6 +32,10 @@ class Actor:
     """A plain function runs in a thread, an async one in the event loop. It may run twice if its worker dies."""
     description: str = field(default='', kw_only=True)
     """Shown in the consumer's configuration."""
+    consumer: str = field(default='', kw_only=True)
+    """The durable consumer, if it is not one of the actor's own. Actors of one service may share one: with hundreds of
+    methods that costs the broker far less; but a slow method can then hold up the others, and workers that fetch from
+    it must take all of its methods. Those who share one agree on the options below."""
     max_jobs: int = field(default=64, kw_only=True)
     """How many events are at work at a time in one process; no more are fetched."""
     ack_wait: float = field(default=2.0, kw_only=True)
@@ -47,7 +51,8 @@ class Actor:
 
     def __post_init__(self) -> None:
         subjects.checked_name(self.name, 'actor')
-        if '.' in self.name:
+        subjects.checked_name(self.consumer_name, 'consumer')
+        if '.' in self.consumer_name:
             raise ContractError(f'actor {self.name!r}: a name with dots cannot be a consumer; use - or _')
         if not isinstance(self.event, Event | EventWithResponse):
             raise ContractError(
@@ -66,7 +71,7 @@ class Actor:
     @property
     def consumer_name(self) -> str:
         """The durable consumer on the event's stream."""
-        return self.name
+        return self.consumer or self.name
 
     @property
     def answers(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,54 +23,102 @@ _OVERLAP = frozenset({10099, 10100, 10138})
 _NO_STREAM = 10059
 
 
-def consumer_config(actor: Actor) -> dict[str, Any]:
-    """The consumer's configuration. Pure.
-
-    The server counts deliveries but does not end them: the worker does, because it can tell the caller.
-    """
-    return {
-        'durable_name': actor.consumer_name,
-        'description': actor.description,
-        'ack_policy': 'explicit',
-        'deliver_policy': 'all',
-        'replay_policy': 'instant',
-        'filter_subject': actor.event.subject_name,
-        'ack_wait': int(actor.ack_wait * _SECOND),
-        'max_deliver': -1,
-        'max_ack_pending': actor.max_ack_pending,
-        'max_waiting': 2048,
-        'metadata': {ANSWERS: 'yes' if actor.answers else 'no'},
-    }
+_SHARED = ('max_jobs', 'ack_wait', 'max_ack_pending', 'answers')
 
 
-async def declare(connection: Connection, actor: Actor) -> None:
-    """Create the actor's consumer, or bring it to the declared options. Raises ContractError, as streams.declare().
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable consumer, and the actors whose events it gives out: one, most often."""
+
+    name: str
+    actors: tuple[Actor, ...]
+
+    @property
+    def stream(self) -> str:
+        """The stream that it reads."""
+        return self.actors[0].event.stream_name
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What it gives out."""
+        return tuple(actor.event.subject_name for actor in self.actors)
+
+    def config(self) -> dict[str, Any]:
+        """What JetStream is told.
+
+        The server counts deliveries but does not end them: the worker does, because it can tell the caller.
+        """
+        first = self.actors[0]
+        subjects = self.subjects
+        filters = {'filter_subjects': subjects} if len(subjects) > 1 else {'filter_subject': subjects[0]}
+        return filters | {
+            'durable_name': self.name,
+            'description': first.description,
+            'ack_policy': 'explicit',
+            'deliver_policy': 'all',
+            'replay_policy': 'instant',
+            'ack_wait': int(first.ack_wait * _SECOND),
+            'max_deliver': -1,
+            'max_ack_pending': first.max_ack_pending,
+            'max_waiting': 2048,
+            'metadata': {ANSWERS: 'yes' if first.answers else 'no'},
+        }
+
+
+def consumers_of(actors: Iterable[Actor]) -> tuple[Consumer, ...]:
+    """The consumers of these actors. Raises ContractError for actors that cannot share the one they name."""
+    found: dict[tuple[str, str], list[Actor]] = {}
+    for actor in actors:
+        sharing = found.setdefault((actor.event.stream_name, actor.consumer_name), [])
+        if sharing:
+            _check_sharing(sharing[0], actor)
+        sharing.append(actor)
+    return tuple(Consumer(name, tuple(sharing)) for (_, name), sharing in found.items())
+
+
+def _check_sharing(first: Actor, other: Actor) -> None:
+    stream = first.event.stream_name
+    if not first.consumer or not other.consumer:
+        raise ContractError(f'actor {other.name!r}: declared twice on stream {stream}; give one another name')
+    for option in _SHARED:
+        if getattr(first, option) != getattr(other, option):
+            raise ContractError(
+                f'actors {first.name!r} and {other.name!r} share consumer {other.consumer!r}, '
+                f'but differ in {option}; give them the same'
+            )
+
+
+async def declare(connection: Connection, consumer: Consumer) -> None:
+    """Create a consumer, or bring it to the declared options. Raises ContractError, as streams.declare().
 
     Those of a worker's other actors stay when one is refused: only the server can say which are, by creating them, and
     one that was there before must not be removed.
     """
-    stream = actor.event.stream_name
-    body = {'stream_name': stream, 'config': consumer_config(actor), 'action': ''}
+    stream = consumer.stream
+    body = {'stream_name': stream, 'config': consumer.config(), 'action': ''}
+    verb = f'CONSUMER.CREATE.{stream}.{consumer.name}'
     try:
-        await connection.api(f'CONSUMER.CREATE.{stream}.{actor.consumer_name}.{actor.event.subject_name}', body)
+        await connection.api(f'{verb}.{consumer.subjects[0]}' if len(consumer.actors) == 1 else verb, body)
     except ApiError as error:
         if error.err_code in _OVERLAP:
-            raise ContractError(await _taken(connection, actor)) from error
-        raise ContractError(f'actor {actor.name!r} on stream {stream}: {error.description}') from error
+            raise ContractError(await _taken(connection, consumer)) from error
+        raise ContractError(f'consumer {consumer.name!r} on stream {stream}: {error.description}') from error
 
 
-async def _taken(connection: Connection, actor: Actor) -> str:
+async def _taken(connection: Connection, consumer: Consumer) -> str:
     """What to say of an actor whose method another consumer has."""
-    stream, subject = actor.event.stream_name, actor.event.subject_name
-    other = await _consumer_of(connection, stream, subject)
-    if other is None:
-        return (
-            f'actor {actor.name!r}: another consumer of {stream} takes {subject} already, and only one may: '
-            f"find it with: nats consumer ls '{stream}'; name the actor as it, or remove it"
-        )
+    stream = consumer.stream
+    for actor in consumer.actors:
+        subject = actor.event.subject_name
+        other = await _consumer_of(connection, stream, subject)
+        if other is not None and other != consumer.name:
+            return (
+                f'actor {actor.name!r}: consumer {other!r} of {stream} takes {subject} already, and only one may: '
+                f"name the actor {other!r}, or remove what is left of another: nats consumer rm '{stream}' '{other}'"
+            )
     return (
-        f'actor {actor.name!r}: consumer {other!r} of {stream} takes {subject} already, and only one may: '
-        f"name the actor {other!r}, or remove what is left of another: nats consumer rm '{stream}' '{other}'"
+        f'actor {consumer.actors[0].name!r}: another consumer of {stream} takes {consumer.subjects[0]} already, '
+        f"and only one may: find it with: nats consumer ls '{stream}'; name the actor as it, or remove it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Puller: fetches one actor's events, exactly as many as there are free slots, and again whenever that fails."""
+"""Puller: fetches a consumer's events, exactly as many as there are free slots, and again whenever that fails."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from natsgate.actors import consumer
-from natsgate.actors.actor import Actor
-from natsgate.actors.consumer import Delivery
+from natsgate.actors.consumer import Consumer, Delivery
 from natsgate.actors.credit import Credit
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.status import ContractError
@@ -17,30 +16,32 @@ log = logging.getLogger('natsgate.actors')
 
 _SILENCE = 2.5 * consumer.HEARTBEAT
 _REPAIR_AFTER, _REPAIR_AT_MOST = 0.5, 5.0
+_LATER = b'-NAK {"delay":1000000000}'
 
 OnEvent = Callable[[bytes, Delivery, 'bytes | None', bytes], None]
 """Called with the subject for acknowledgements, what it tells, header block and payload."""
 
 
-Declare = Callable[[Actor], Awaitable[None]]
-"""Makes an actor's stream and consumer where they are not there. Raises as consumer.declare()."""
+Declare = Callable[[Consumer], Awaitable[None]]
+"""Makes a consumer and its stream where they are not there. Raises as consumer.declare()."""
+
+_LOOK_EVERY = 0.5
 
 
 class Puller:
-    """The pull requests of one actor in one process."""
+    """The pull requests to one consumer in one process."""
 
-    def __init__(
-        self, connection: Connection, actor: Actor, on_event: OnEvent, *, declare: Declare, burst: bool
-    ) -> None:
+    def __init__(self, connection: Connection, source: Consumer, *, declare: Declare, burst: bool) -> None:
         """`burst`: ask only for what is in the queue now; `empty` is set when there is nothing more."""
-        self.credit = Credit(actor.max_jobs)
+        self.credit = Credit(source.actors[0].max_jobs)
         self.empty = asyncio.Event()
+        self.takers: dict[bytes, OnEvent] = {}
+        """Who takes the events of a subject."""
         self._connection = connection
-        self._actor = actor
-        self._on_event = on_event
+        self.source = source
         self._declare = declare
         self._burst = burst
-        self._next = f'$JS.API.CONSUMER.MSG.NEXT.{actor.event.stream_name}.{actor.consumer_name}'.encode()
+        self._next = f'$JS.API.CONSUMER.MSG.NEXT.{source.stream}.{source.name}'.encode()
         self._generation = 0
         self._sid = 0
         self._heard = 0.0
@@ -49,11 +50,18 @@ class Puller:
         self._repair: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._looked = self._loop.time()
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def free(self) -> int:
+        """How many more events could be begun now."""
+        return 0 if self._stopped else max(0, self.credit.slots - self.credit.running)
 
     async def open(self) -> None:
         """Begin to fetch. The consumer must be there (consumer.declare)."""
         self._connection.on_connected.append(self._restart)
         await self._subscribe()
+        self._look()
 
     def stop(self) -> None:
         """Fetch nothing more; what is on the way still arrives, until forget()."""
@@ -61,6 +69,8 @@ class Puller:
         self._connection.on_connected.remove(self._restart)
         if self._repair is not None:
             self._repair.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         self._connection.unsubscribe(self._sid)
 
     def forget(self) -> None:
@@ -82,21 +92,22 @@ class Puller:
             ):  # otherwise it is asked again after the reconnect
                 self.credit.asked(count)
 
-    def look(self, every: float) -> None:
-        """Ask anew if the server should have been heard and was not. Called every `every` seconds."""
+    def _look(self) -> None:
+        """Ask anew if the server should have been heard and was not."""
+        self._looking = self._loop.call_later(_LOOK_EVERY, self._look)
         now = self._loop.time()
-        if now - self._looked > 2 * every:  # this process stood still: what came meanwhile is not read yet
+        if now - self._looked > 2 * _LOOK_EVERY:  # this process stood still: what came meanwhile is not read yet
             self._heard = now
         self._looked = now
         silent = now - self._heard
         if self.credit.promised and silent > _SILENCE and self._connection.connected and not self._stopped:
-            log.warning('actor %s: nothing heard for %.0f s, asking again', self._actor.name, silent)
+            log.warning('consumer %s: nothing heard for %.0f s, asking again', self.source.name, silent)
             self._heard = now
             self._restart()
 
     async def _subscribe(self) -> None:
         self._generation += 1
-        self._inbox = f'{self._connection.inbox}.{self._actor.name}.pull.{self._generation}'
+        self._inbox = f'{self._connection.inbox}.{self.source.name}.pull.{self._generation}'
         self.credit.promised = 0
         self._heard = self._loop.time()
         self._sid = await self._connection.subscribe(self._inbox, self._on_msg)
@@ -107,7 +118,7 @@ class Puller:
         if self._repair is None or self._repair.done():
             self._connection.unsubscribe(self._sid)
             self._connection.forget(self._sid)
-            self._repair = asyncio.create_task(self._subscribe(), name=f'actors/{self._actor.name}/pull')
+            self._repair = asyncio.create_task(self._subscribe(), name=f'actors/{self.source.name}/pull')
 
     def _on_msg(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         self._heard = self._loop.time()
@@ -117,9 +128,19 @@ class Puller:
             return
         self._failures = 0
         self.credit.delivered()
-        self._on_event(reply, delivery, header, payload)
+        taker = self.takers.get(subject)
+        if taker is None:
+            self._give_back(subject, reply)
+        else:
+            taker(reply, delivery, header, payload)
         if not self.credit.promised:
             self.pull()
+
+    def _give_back(self, subject: bytes, reply: bytes) -> None:
+        """Another worker's actor shares the consumer, and is none of ours."""
+        log.warning('consumer %s: no actor here takes %s, it is given back', self.source.name, subject.decode())
+        self.credit.finished()
+        self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (reply, len(_LATER), _LATER))
 
     def _on_status(self, block: bytes | None) -> None:
         match consumer.read_status(block):
@@ -134,8 +155,8 @@ class Puller:
                     self.pull()
             case consumer.Broken(reason, gone) if not self._stopped:
                 if self._repair is None or self._repair.done():
-                    log.warning('actor %s: fetching failed (%s), trying again', self._actor.name, reason)
-                    self._repair = asyncio.create_task(self._mend(gone), name=f'actors/{self._actor.name}/repair')
+                    log.warning('consumer %s: fetching failed (%s), trying again', self.source.name, reason)
+                    self._repair = asyncio.create_task(self._mend(gone), name=f'actors/{self.source.name}/repair')
 
     async def _mend(self, gone: bool) -> None:
         self._connection.unsubscribe(self._sid)
@@ -144,7 +165,7 @@ class Puller:
         await asyncio.sleep(min(_REPAIR_AFTER * self._failures, _REPAIR_AT_MOST))
         if gone:
             try:
-                await self._declare(self._actor)
+                await self._declare(self.source)
             except (ApiError, ContractError, Disconnected, NoResponders, TimeoutError) as error:
-                log.warning('actor %s: its stream and consumer cannot be made again yet: %s', self._actor.name, error)
+                log.warning('consumer %s: it and its stream cannot be made again yet: %s', self.source.name, error)
         await self._subscribe()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from natsgate.actors import consumer
 from natsgate.actors.actor import Actor
 from natsgate.actors.beats import Beats
 from natsgate.actors.calls import Calls
+from natsgate.actors.consumer import Consumer, consumers_of
+from natsgate.actors.consumer import declare as declare_consumer
+from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
-from natsgate.events.connection import Connection
+from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.registry import Server, connected
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions, declare, limits_of
@@ -50,12 +52,9 @@ class Actors:
 
 
 def _check_names(actors: Sequence[Actor]) -> None:
-    consumers: dict[tuple[str, str], Actor] = {}
+    consumers_of(actors)
     calls: dict[str, Actor] = {}
     for actor in actors:
-        stream = actor.event.stream_name
-        if consumers.setdefault((stream, actor.consumer_name), actor) is not actor:
-            raise ContractError(f'actor {actor.name!r}: declared twice on stream {stream}; give one another name')
         if getattr(actor.event, 'service', None):
             other = calls.setdefault(actor.event.subject_name, actor)
             if other is not actor:
@@ -71,6 +70,8 @@ class ConnectedActors:
         self.connection = connection
         self._actors = actors
         self._options = StreamOptions()
+        self.listening = asyncio.Event()
+        """Set when events are taken."""
         self._stopping = asyncio.Event()
         self.workers: tuple[Worker, ...] = ()
 
@@ -81,12 +82,13 @@ class ConnectedActors:
         services = [event for event in events if getattr(event, 'service', None)]
         await declare(self.connection, events, options=self._options, update=False)
         await declare(self.connection, services, options=self._options)
-        await asyncio.gather(*(consumer.declare(self.connection, actor) for actor in self._actors))
+        await asyncio.gather(*(declare_consumer(self.connection, one) for one in consumers_of(self._actors)))
 
-    async def _declare_again(self, actor: Actor) -> None:
+    async def _declare_again(self, source: Consumer) -> None:
         """What an operator has removed, or a server kept in memory alone."""
-        await declare(self.connection, [actor.event], options=self._options, update=False)
-        await consumer.declare(self.connection, actor)
+        events = [actor.event for actor in source.actors]
+        await declare(self.connection, events, options=self._options, update=False)
+        await declare_consumer(self.connection, source)
 
     async def listen(self, *, burst: bool = False, drain_timeout: float = 25) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
@@ -95,27 +97,41 @@ class ConnectedActors:
         running handlers are cancelled too and their events given back at once.
         """
         calls = Calls(self.connection)
+        pullers = tuple(
+            Puller(self.connection, source, declare=self._declare_again, burst=burst)
+            for source in consumers_of(self._actors)
+        )
         self.workers = tuple(
-            Worker(self.connection, actor, calls, declare=self._declare_again, burst=burst) for actor in self._actors
+            Worker(self.connection, actor, calls, puller) for puller in pullers for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
+            for puller in pullers:
+                await puller.open()
             await beats.open()
+            self.listening.set()
             if burst:
-                await asyncio.gather(*(worker.idle() for worker in self.workers))
+                await asyncio.gather(*(puller.empty.wait() for puller in pullers))
             else:
                 await self._stopping.wait()
         except asyncio.CancelledError:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, beats, calls))
+            await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls))
 
-    async def _drain(self, timeout: float, beats: Beats, calls: Calls) -> None:
+    async def _drain(self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls) -> None:
+        for puller in pullers:
+            puller.stop()
         beats.drain()
+        with suppress(Disconnected, TimeoutError):
+            # What was asked for before is on the way, and is run: given back, it would count as an attempt.
+            await self.connection.synced(timeout=2)
+        for puller in pullers:
+            puller.forget()
         await asyncio.gather(*(worker.drain(timeout) for worker in self.workers))
         beats.close()
         calls.close()

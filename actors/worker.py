@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.calls import Calls
@@ -20,10 +19,10 @@ from natsgate.actors.context import Context
 from natsgate.actors.exchange import Exchange
 from natsgate.actors.job import Job, answered, converse, handle
 from natsgate.actors.outbox import Outbox
-from natsgate.actors.puller import Declare, Puller
+from natsgate.actors.puller import Puller
 from natsgate.actors.verdict import RETRY_DELAYS, Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import wire
-from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.connection import Connection
 from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
@@ -45,16 +44,14 @@ CANCELLED_WITHIN = 5.0
 class Worker:
     """The work on one actor in one process."""
 
-    def __init__(
-        self, connection: Connection, actor: Actor, calls: Calls, *, declare: Declare, burst: bool = False
-    ) -> None:
-        """`declare` makes the actor's stream and consumer again, should they be lost."""
+    def __init__(self, connection: Connection, actor: Actor, calls: Calls, puller: Puller) -> None:
+        """`puller` fetches the actor's events, and perhaps those of others."""
         self.actor = actor
         self.runs = 0
         """Handlers run since the start."""
         self.jobs: dict[int, Job] = {}
         """What runs, by its sequence on the stream."""
-        self.puller = Puller(connection, actor, self._on_event, declare=declare, burst=burst)
+        self.puller = puller
         self._connection = connection
         self._calls = calls
         self._outbox = Outbox(connection, f'{actor.name}.sent')
@@ -64,35 +61,24 @@ class Worker:
         self._is_plain = actor.kind is Kind.UNARY and self._pool is None
         self._may_reply = reply_pattern(actor.target).match if actor.answers else _NO_REPLY.match
         self._young: list[Job] = []
-        self._draining = False
         self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     # Life
 
     async def open(self) -> None:
-        """Begin to take events. The consumer must be there (consumer.declare)."""
+        """Be ready to take what the puller fetches."""
         await self._outbox.open()
-        await self.puller.open()
+        self.puller.takers[self.actor.event.subject_name.encode()] = self._on_event
         self._tick()
 
     @property
     def free(self) -> int:
         """How many more events could be begun now."""
-        return 0 if self._draining else max(0, self.actor.max_jobs - self.puller.credit.running)
-
-    async def idle(self) -> None:
-        """Wait until, in a burst, the queue is empty and no handler runs."""
-        await self.puller.empty.wait()
+        return self.puller.free
 
     async def drain(self, timeout: float) -> None:
-        """Take nothing more, let what runs end within `timeout` seconds, give the rest back."""
-        self._draining = True
-        self.puller.stop()
-        with suppress(Disconnected, TimeoutError):
-            # What was asked for before is on the way, and is run: given back, it would count as an attempt.
-            await self._connection.synced(timeout=2)
-        self.puller.forget()
+        """Let what runs end within `timeout` seconds, give the rest back. The puller has stopped."""
         running = [job.task for job in self.jobs.values() if job.task is not None]
         if running:
             await asyncio.wait(running, timeout=timeout)
@@ -404,14 +390,13 @@ class Worker:
     # Time
 
     def _tick(self) -> None:
-        """Tell the server which events are still at work; look whether the server is still heard."""
+        """Tell the server which events are still at work."""
         every = self.actor.ack_wait / 4
         self._ticker = self._loop.call_later(every, self._tick)
         now = self._loop.time()
         for job in self.jobs.values():
             if now - job.started >= every / 2 and not job.acknowledged:
                 self._write_ack(job.ack, _IN_PROGRESS)
-        self.puller.look(every)
 
 
 _ONE_LINE = bytes.maketrans(b'\r\n', b'  ')

@@ -39,15 +39,18 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
         )
         listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
-        log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
-        serve_long()
-        if settings.child:
-            settings.child.tell_ready()
+        opened = asyncio.create_task(connected.listening.wait(), name='worker/opened')
+        await asyncio.wait({opened, listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if connected.listening.is_set():
+            log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
+            serve_long()
+            if settings.child:
+                settings.child.tell_ready()
         try:
             await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             connected.stop()
             await listening
-            for task in (clock, stopping):
+            for task in (clock, stopping, opened):
                 task.cancel()
     log.info('stopped')

@@ -1,4 +1,4 @@
-"""The actors of a thousand methods: run by `natsgate work many_actors:ACTORS`."""
+"""The actors of a thousand methods, one consumer for each service: run by `natsgate work many_actors:ACTORS`."""
 
 import many_pb2
 from shared import counter
@@ -19,7 +19,7 @@ async def unary(message: many_pb2.Packet) -> many_pb2.Packet:
 SERVICES = [Service(found, limits=LIMITS) for found in many_pb2.DESCRIPTOR.services_by_name.values()]
 ACTORS = Actors(
     *(
-        Actor(f'{service.name}-{method}'.replace('.', '-'), event, unary)
+        Actor(f'{service.name}-{method}'.replace('.', '-'), event, unary, consumer=service.name.replace('.', '-'))
         for service in SERVICES
         for method, event in service.items()
         if method != 'Queued'

@@ -12,7 +12,7 @@ from natsgate.actors.consumer import (
     Delivery,
     Ended,
     Heartbeat,
-    consumer_config,
+    consumers_of,
     pull_request,
     read_delivery,
     read_status,
@@ -140,7 +140,8 @@ def test_the_reply_subject_of_a_delivery(reply: bytes, expected: Delivery | None
 
 
 def test_the_consumer() -> None:
-    config = consumer_config(Actor('a', EVENT, print, ack_wait=3, max_ack_pending=7))
+    (consumer,) = consumers_of([Actor('a', EVENT, print, ack_wait=3, max_ack_pending=7)])
+    config = consumer.config()
     assert config['durable_name'] == 'a'
     assert config['filter_subject'] == 'e'
     assert config['ack_wait'] == 3_000_000_000

@@ -73,7 +73,7 @@ async def by_hand(nats: EmbeddedNats, words: Descriptors) -> AsyncIterator[tuple
         yield
 
     (actor,) = word_actors(Split=handler)
-    await consumer.declare(connection, actor)
+    await consumer.declare(connection, *consumer.consumers_of([actor]))
     async with running_gateway(nats.url, words) as (serving, client):
         call = words_pb2_grpc.WordsStub(client.channel).Split(words_pb2.SplitRequest(text='a'), timeout=10)
         hand = Actor(connection)
