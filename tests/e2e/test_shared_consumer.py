@@ -42,6 +42,7 @@ async def test_each_gets_its_own_events(nats: EmbeddedNats) -> None:
 async def test_what_no_actor_here_takes_is_given_to_another_worker(nats: EmbeddedNats) -> None:
     """As while workers are replaced by others that take more methods."""
     async with running_actors(nats.url, sharing()) as connected:
+        await connected.listening.wait()
         worker = next(worker for worker in connected.workers if worker.actor.name == 'ponder')
         taken = worker.puller.takers.pop(PONDER.subject_name.encode())
         async with Events(PONDER).connect(nats.url) as events:
