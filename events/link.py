@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from natsgate.events import frames
@@ -25,6 +25,7 @@ SILENCE = 2.0
 
 _BATCH = 64 * 1024
 _OVERHEAD = 128
+_AT_ONCE = 128  # a quarter of the window: while these are written, the sender has credit to go on with
 
 
 class LinkBroken(Exception):  # noqa: N818
@@ -68,6 +69,7 @@ class Link:
         self._out = Outgoing()
         self._in = Incoming(self._window)
         self._queue: deque[Message] = deque()
+        self._given: Sequence[Message] = ()
         self._batch: list[Message] = []
         self._batch_bytes = 0
         self._flushing = False
@@ -211,10 +213,31 @@ class Link:
                 return None
             await self.arrival()
         message = self._queue.popleft()
+        self._taken(message)
+        return message
+
+    async def receive_some(self) -> Sequence[Message]:
+        """The other side's next messages, as many as have arrived within reason; none after the last one.
+
+        They count as read when more are asked for. Raises LinkBroken.
+        """
+        for message in self._given:
+            self._taken(message)
+        self._given = ()
+        while not self._queue:
+            if self.broken:
+                raise LinkBroken(self.broken)
+            if self.closed:
+                return ()
+            await self.arrival()
+        count = min(len(self._queue), _AT_ONCE)
+        self._given = tuple(self._queue.popleft() for _ in range(count))
+        return self._given
+
+    def _taken(self, message: Message) -> None:
         more = self._in.taken(len(message.data))
         if more is not None and not self.closed:
             self.write(FrameKind.CREDIT, *more)
-        return message
 
     async def arrival(self) -> None:
         """Wait until something has changed that a reader wants to know."""

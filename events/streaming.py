@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from natsgate.events import frames, headers, subjects
@@ -95,6 +96,13 @@ class StreamCall:
             return await self.link.receive()
         except LinkBroken:
             return None
+
+    async def receive_some(self) -> Sequence[Message]:
+        """The actor's next messages, as many as have come; none when the call has ended."""
+        try:
+            return await self.link.receive_some()
+        except LinkBroken:
+            return ()
 
     @property
     def done(self) -> bool:

@@ -108,12 +108,12 @@ class AsgiCall:
         await self._send(start(metadata, self._encoding))
         await self._put(b'')  # servers keep headers back until there is a body
 
-    async def write(self, message: Message) -> None:
-        """Send a message."""
+    async def write(self, *messages: Message) -> None:
+        """Send messages, all of them in one piece of the body."""
         if not self._began:
             self._began = True
             await self._send(start((), self._encoding))
-        await self._put(http.write_message(message, self._encoding))
+        await self._put(b''.join(http.write_message(message, self._encoding) for message in messages))
 
     async def _put(self, body: bytes) -> None:
         sent = self._send({'type': 'http.response.body', 'body': body, 'more_body': True})

@@ -29,8 +29,8 @@ class Call(Protocol):
     async def send_initial(self, metadata: Metadata) -> None:
         """Send initial metadata now. At most once, and before the first write."""
 
-    async def write(self, message: Message) -> None:
-        """Send a message; returns when the transport can take another. Raises CancelledError as read()."""
+    async def write(self, *messages: Message) -> None:
+        """Send messages; returns when the transport can take another. Raises CancelledError as read()."""
 
 
 Answer = Callable[[Call], Awaitable[Response]]

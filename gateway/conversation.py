@@ -68,8 +68,8 @@ async def _down(call: Call, stream: StreamCall) -> Response:
     initial: Metadata = await stream.initial()
     if initial:
         await call.send_initial(initial)
-    while (message := await stream.receive()) is not None:
-        await call.write(message)
+    while messages := await stream.receive_some():
+        await call.write(*messages)
     return stream.response
 
 

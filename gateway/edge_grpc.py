@@ -137,11 +137,12 @@ class GrpcCall:
         """Send initial metadata now."""
         await self._context.send_initial_metadata(metadata)
 
-    async def write(self, message: Message) -> None:
-        """Send a message."""
-        if not message.compressed:
-            self._context.disable_next_message_compression()
-        await self._context.write(message.data)
+    async def write(self, *messages: Message) -> None:
+        """Send messages."""
+        for message in messages:
+            if not message.compressed:
+                self._context.disable_next_message_compression()
+            await self._context.write(message.data)
 
 
 def _handler(gateway: Gateway, route: Route) -> _Handler:

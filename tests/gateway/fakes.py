@@ -39,10 +39,11 @@ class FakeCall:
     async def send_initial(self, metadata: Metadata) -> None:
         raise AssertionError(f'nobody sends initial metadata here: {metadata}')
 
-    async def write(self, message: Message) -> None:
+    async def write(self, *messages: Message) -> None:
         self.writing += 1
         await self.ready.wait()
-        self._written.put_nowait(message.data)
+        for message in messages:
+            self._written.put_nowait(message.data)
 
     async def next(self, kind: Any) -> Any:
         """The next message that was written, waiting for it."""
