@@ -107,7 +107,7 @@ class Puller:
 
     async def _subscribe(self) -> None:
         self._generation += 1
-        self._inbox = f'{self._connection.inbox}.{self.source.name}.pull.{self._generation}'
+        self._inbox = f'{self._connection.inbox}.{self.source.stream}.{self.source.name}.pull.{self._generation}'
         self.credit.promised = 0
         self._heard = self._loop.time()
         self._sid = await self._connection.subscribe(self._inbox, self._on_msg)

@@ -54,7 +54,7 @@ class Worker:
         self.puller = puller
         self._connection = connection
         self._calls = calls
-        self._outbox = Outbox(connection, f'{actor.name}.sent')
+        self._outbox = Outbox(connection, f'{actor.event.stream_name}.{actor.name}.sent')
         self._pool = None if actor.is_async else ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
         self._answers = actor.answers
         self._kind = actor.kind
