@@ -1,8 +1,9 @@
 """One servicer, three homes: what grpc_testing, a plain grpc.aio server and natsgate answer is the same."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +22,6 @@ from natsgate.actors import Actors
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Status
 from natsgate.gateway.protos import load
-
-pytestmark = pytest.mark.asyncio(loop_scope='module')
 
 Order = probe_pb2.Order
 PROBE_PROTO = ROOT / 'tests' / 'actors' / 'servicers' / 'probe.proto'
@@ -75,22 +74,32 @@ class Homes:
     """Stubs of the same servicer, by its style."""
 
     plain: dict[str, Any]
+    threaded: dict[str, Any]
+    """Of the plain servicer alone, on gRPC's other server."""
     natsgate: dict[str, Any]
+
+
+def channel_to(server: Any) -> grpc.aio.Channel:
+    port = server.add_insecure_port('127.0.0.1:0')
+    return grpc.aio.insecure_channel(f'127.0.0.1:{port}', options=NO_LIMITS)
 
 
 @pytest_asyncio.fixture(scope='module', loop_scope='module')
 async def homes() -> AsyncIterator[Homes]:
-    found = Homes({}, {})
+    found = Homes({}, {}, {})
     async with AsyncExitStack() as opened:
+        threads = grpc.server(ThreadPoolExecutor(4))
+        add_ProbeServicer_to_server(probe_servicers.Plain(), threads)
+        found.threaded['Plain'] = ProbeStub(await opened.enter_async_context(channel_to(threads)))
+        threads.start()
+        opened.callback(threads.stop, None)
         for style in STYLES:
             servicer = getattr(probe_servicers, style)()
             server = grpc.aio.server()
             add_ProbeServicer_to_server(servicer, server)
-            port = server.add_insecure_port('127.0.0.1:0')
+            found.plain[style] = ProbeStub(await opened.enter_async_context(channel_to(server)))
             await server.start()
             opened.push_async_callback(server.stop, None)
-            channel = grpc.aio.insecure_channel(f'127.0.0.1:{port}', options=NO_LIMITS)
-            found.plain[style] = ProbeStub(await opened.enter_async_context(channel))
             nats = await opened.enter_async_context(EmbeddedNats())
             actors = Actors.of(servicer, add_ProbeServicer_to_server)
             running = await opened.enter_async_context(stack(nats, load([PROBE_PROTO]), actors))
@@ -103,12 +112,14 @@ def test_the_table_is_large_enough() -> None:
     assert {kind for _, kind, _ in MADE} == {'Ask', 'Watch', 'Send', 'Talk'}
 
 
+@pytest.mark.asyncio(loop_scope='module')
 @pytest.mark.parametrize(
     ('style', 'kind', 'call'), MADE, ids=[f'{call.name}-{kind}-{style}' for style, kind, call in MADE]
 )
 async def test_the_same_as_on_a_plain_server(homes: Homes, style: str, kind: str, call: Call) -> None:
+    reference = homes.threaded if call.races and style == 'Plain' else homes.plain
     expected, found = await asyncio.gather(
-        outcome(homes.plain[style], kind, call), outcome(homes.natsgate[style], kind, call)
+        outcome(reference[style], kind, call), outcome(homes.natsgate[style], kind, call)
     )
     if call.differs:
         assert expected.code is not Code.OK
@@ -118,7 +129,7 @@ async def test_the_same_as_on_a_plain_server(homes: Homes, style: str, kind: str
 
 def told_by_grpc(outcome: Outcome) -> Outcome:
     """An outcome without the exception's text, which grpc.aio tells."""
-    assert outcome.details.startswith('Unexpected <class')
+    assert outcome.details.startswith(('Unexpected <class', 'Exception iterating responses: '))
     return replace(outcome, details=RAISED)
 
 
@@ -132,3 +143,59 @@ def told_by_natsgate(outcome: Outcome) -> Outcome:
         assert info.reason == 'HANDLER_FAILED'
         assert b'secret' not in packed
     return replace(outcome, details=RAISED, trailing=tuple(pair for pair in outcome.trailing if pair[0] != DETAILS))
+
+
+# grpc_testing calls the methods of a plain servicer, without a server. It has nothing for those of grpc.aio.
+
+TESTABLE = [(kind, call) for style, kind, call in MADE if style == 'Plain' and not call.untestable and not call.differs]
+
+
+@pytest.mark.asyncio(loop_scope='module')
+@pytest.mark.parametrize(('kind', 'call'), TESTABLE, ids=[f'{call.name}-{kind}' for kind, call in TESTABLE])
+async def test_the_same_as_in_a_unit_test(homes: Homes, kind: str, call: Call) -> None:
+    expected = await asyncio.to_thread(by_grpc_testing, kind, call)
+    assert await outcome(homes.natsgate['Plain'], kind, call) == expected
+
+
+def by_grpc_testing(kind: str, call: Call) -> Outcome:
+    """What grpc_testing says of the call."""
+    service = probe_pb2.DESCRIPTOR.services_by_name['Probe']
+    server = grpc_testing.server_from_dictionary({service: probe_servicers.Plain()}, grpc_testing.strict_real_time())
+    orders = [Order(steps=call.steps), *(Order(steps=[step]) for step in call.more)]
+    method = service.methods_by_name[kind]
+    if kind == 'Ask':
+        running = server.invoke_unary_unary(method, METADATA, orders[0], 10)
+    elif kind == 'Watch':
+        running = server.invoke_unary_stream(method, METADATA, orders[0], 10)
+    else:
+        invoke = server.invoke_stream_unary if kind == 'Send' else server.invoke_stream_stream
+        running = invoke(method, METADATA, 10)
+        for order in orders:
+            running.send_request(order)
+        running.requests_closed()
+    messages = taken(running) if kind in ('Watch', 'Talk') else []
+    *response, trailing, code, details = running.termination()
+    if response and code is grpc.StatusCode.OK:
+        messages = [response[0].text]
+    return Outcome(tuple(messages), Code.of(code), details, own(initial_of(running)), own(trailing))
+
+
+def own(metadata: Any) -> tuple[Any, ...]:
+    """Without the entry by which grpc_testing reminds of what a transport may add."""
+    return tuple(pair for pair in by_key(metadata) if pair[0] != 'grpc.metadata_added_by_runtime')
+
+
+def taken(running: Any) -> list[str]:
+    """The responses until there are no more."""
+    found = []
+    with suppress(ValueError):
+        while True:
+            found.append(running.take_response().text)
+    return found
+
+
+def initial_of(running: Any) -> Any:
+    """Initial metadata; grpc_testing complains about a call that ends without any."""
+    with suppress(ValueError):
+        return running.initial_metadata()
+    return ()
