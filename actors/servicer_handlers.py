@@ -6,6 +6,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
+from functools import cache
 from typing import Any
 
 import grpc
@@ -46,7 +47,8 @@ def is_async(behaviour: Behaviour) -> bool:
 
 def _run_of(behaviour: Behaviour, kind: Kind, threads: int) -> _Run:
     if not is_async(behaviour):
-        return _plain(behaviour, kind, ThreadPoolExecutor(threads, f'servicer-{getattr(behaviour, "__name__", "")}'))
+        name = f'servicer-{getattr(behaviour, "__name__", "")}'
+        return _plain(behaviour, kind, cache(lambda: ThreadPoolExecutor(threads, name)))
     if inspect.isasyncgenfunction(behaviour):
         return _generator(behaviour, kind)
 
@@ -65,7 +67,7 @@ def _generator(behaviour: Behaviour, kind: Kind) -> _Run:
     return generator
 
 
-def _plain(behaviour: Behaviour, kind: Kind, pool: Executor) -> _Run:
+def _plain(behaviour: Behaviour, kind: Kind, pool: Callable[[], Executor]) -> _Run:
     async def plain(message: Any, call: AioContext) -> Any:
         context = SyncContext(call)
         request = SyncRequests(context) if kind.client_streams else message
@@ -74,7 +76,7 @@ def _plain(behaviour: Behaviour, kind: Kind, pool: Executor) -> _Run:
             result = behaviour(request, context)
             return write_all(result, context) if kind.server_streams else result
 
-        return await in_thread(pool, run)
+        return await in_thread(pool(), run)
 
     return plain
 

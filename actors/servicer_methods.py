@@ -57,7 +57,7 @@ def methods_of(servicer: object, add_to_server: AddToServer) -> Iterator[tuple[M
         for method, handler in _handlers(service, added).items():
             behaviour = _behaviour(handler)
             _check(service, method, handler, behaviour)
-            if not _is_generated(behaviour, add_to_server):
+            if not _is_generated(behaviour, service):
                 yield service.methods_by_name[method], behaviour
 
 
@@ -113,8 +113,11 @@ def _behaviour(handler: Any) -> Behaviour:
     return behaviour
 
 
-def _is_generated(behaviour: Behaviour, add_to_server: AddToServer) -> bool:
-    return getattr(behaviour, '__module__', None) == add_to_server.__module__
+def _is_generated(behaviour: Behaviour, service: ServiceDescriptor) -> bool:
+    base = f'{service.name}Servicer'
+    in_base = getattr(behaviour, '__qualname__', '').startswith(f'{base}.')
+    module = sys.modules.get(getattr(behaviour, '__module__', ''))
+    return in_base and hasattr(module, f'add_{base}_to_server')
 
 
 # What would fail at the first call

@@ -109,7 +109,7 @@ CALLS = (
     *(Call(f'code {code.name}', (f'code {code.name}', 'details told'), kinds=('Ask', 'Talk'), styles=ENDS) for code in CODES),
     *(Call(f'code {number}', (f'code {number}',), kinds=('Ask',), styles=ENDS, untestable=KEEPS_NUMBER) for number in range(1, 16)),
     Call('a number beyond the codes', ('abort 17 odd',), untestable=KEEPS_NUMBER),
-    Call('a negative code after a reply', ('say one', 'code 255')),
+    Call('a code beyond all after a reply', ('say one', 'code 255')),
     Call('text as trailing bytes', ('trailing x-text-bin=68656c6c6f', 'abort ABORTED no'), untestable=DROPS_TRAILING),
     Call('a long text', ('abort ABORTED ' + 'long ' * 300,)),
     Call('a code and a rich status', ('code ABORTED', 'trailing x-a=1', 'rich NOT_FOUND gone'), styles=ASYNC),
