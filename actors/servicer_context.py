@@ -39,6 +39,7 @@ class AioContext(grpc.aio.ServicerContext[Any, Any]):
     def __init__(self, call: Context, requests: AsyncIterator[Any] | None, *, streams: bool) -> None:
         """`requests`: what the caller streams. `streams`: whether any number of messages goes back."""
         self.call = call
+        """What natsgate knows beside: the attempt, the event's id."""
         self.ending = Ending()
         self._requests = requests
         self._streams = streams

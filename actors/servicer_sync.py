@@ -25,6 +25,8 @@ class SyncContext(grpc.ServicerContext):
     """The call, as gRPC's own servers would show it to a plain method."""
 
     def __init__(self, aio: AioContext) -> None:
+        self.call = aio.call
+        """What natsgate knows beside: the attempt, the event's id."""
         self._aio = aio
         self._loop = asyncio.get_running_loop()
         self._callbacks: list[Callable[[], None]] = []

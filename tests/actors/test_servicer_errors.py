@@ -179,7 +179,7 @@ def test_code_generated_by_an_older_grpcio() -> None:
 
 def test_a_function_that_adds_several_services() -> None:
     class Both(Words, Yielding):
-        async def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def Count(self, request: Any, context: Any) -> Any:
             return words_pb2.CountResponse()
 
     def add(servicer: Any, server: Any) -> None:

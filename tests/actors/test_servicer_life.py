@@ -1,4 +1,4 @@
-"""Servicers as actors beside their answers: how calls end early, what threads do, what is done otherwise than by grpc."""
+"""Servicers as actors, beside their answers: how calls end early, what threads do, what grpc.aio does otherwise."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ class Waiting(Base):
 
 
 class Async(Waiting):
-    async def Ponder(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Ponder(self, request: Any, context: Any) -> Any:
         context.add_done_callback(self.end)
         self.begin(context)
         try:
@@ -64,7 +64,7 @@ class Async(Waiting):
             self.ended.set()
             raise
 
-    async def Split(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Split(self, request: Any, context: Any) -> AsyncIterator[Any]:
         context.add_done_callback(self.end)
         try:
             while True:
@@ -73,7 +73,7 @@ class Async(Waiting):
         finally:
             self.ended.set()
 
-    async def Echo(self, request_iterator: Any, context: Any) -> None:  # noqa: N802
+    async def Echo(self, request_iterator: Any, context: Any) -> None:
         context.add_done_callback(self.end)
         self.begin(context)
         try:
@@ -84,14 +84,14 @@ class Async(Waiting):
 
 
 class Threaded(Waiting):
-    def Ponder(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Ponder(self, request: Any, context: Any) -> Any:
         context.add_callback(self.called_back.set)
         self.begin(context)
         self.release.wait(20)
         self.done = (not context.is_active(), not context.add_callback(self.called_back.set))
         self.ended.set()
 
-    def Split(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Split(self, request: Any, context: Any) -> Iterator[Any]:
         context.add_callback(self.called_back.set)
         try:
             while True:
@@ -101,7 +101,7 @@ class Threaded(Waiting):
             self.done = (not context.is_active(), True)
             self.ended.set()
 
-    def Echo(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Echo(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         context.add_callback(self.called_back.set)
         self.begin(context)
         try:
@@ -182,7 +182,7 @@ async def test_messages_go_back_and_forth(nats: EmbeddedNats, words: Descriptors
 class Peculiar(Base):
     """Does what the request says, and what one should not do."""
 
-    async def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Count(self, request: Any, context: Any) -> Any:
         match request.text:
             case 'abort with OK':
                 await context.abort(grpc.StatusCode.OK, 'fine')
@@ -201,7 +201,7 @@ class Peculiar(Base):
                 assert context.auth_context() == {}
         return CountResponse(words=1)
 
-    def Lookup(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Lookup(self, request: Any, context: Any) -> Any:
         match request.word:
             case 'cancel':
                 assert context.cancel()
@@ -220,12 +220,12 @@ class Peculiar(Base):
                 context.abort_with_status(Aborted())
         return words_pb2.LookupResponse(definition=threading.current_thread().name)
 
-    def Split(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Split(self, request: Any, context: Any) -> Any:
         return iter(self.sequence)
 
     sequence = (Word(word='one'), Word(word='two'))
 
-    def Ponder(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Ponder(self, request: Any, context: Any) -> Any:
         async def late() -> Any:
             return words_pb2.PonderResponse()
 
@@ -284,6 +284,37 @@ async def test_what_only_a_plain_method_has(
         assert await code_of(call) == (code, details)
 
 
+async def test_what_natsgate_knows_beside(nats: EmbeddedNats, words: Descriptors) -> None:
+    class Asking(Base):
+        async def Ponder(self, request: Any, context: Any) -> Any:
+            return words_pb2.PonderResponse(attempt=context.call.attempt)
+
+        def Lookup(self, request: Any, context: Any) -> Any:
+            return words_pb2.LookupResponse(definition=context.call.id)
+
+    async with stack(nats, words, actors_of(Asking())) as running:
+        stub = stub_of(running)
+        assert (await stub.Ponder(words_pb2.PonderRequest(), timeout=5)).attempt == 1
+        found = await stub.Lookup(words_pb2.LookupRequest(), timeout=5)
+        assert found.definition.startswith('rpc.demo.v1.Words.Lookup:')
+
+
+async def test_without_a_deadline_of_the_clients(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The gateway's own holds, so that a method always knows one in a unary call."""
+
+    class Asking(Base):
+        async def Count(self, request: Any, context: Any) -> Any:
+            return CountResponse(words=round(context.time_remaining()))
+
+        async def Split(self, request: Any, context: Any) -> Any:
+            await context.write(Word(word=str(context.time_remaining())))
+
+    async with stack(nats, words, actors_of(Asking()), timeout=30) as running:
+        stub = stub_of(running)
+        assert (await stub.Count(Count())).words == 30
+        assert [word.word async for word in stub.Split(words_pb2.SplitRequest())] == ['None']
+
+
 async def test_a_plain_method_may_return_any_iterable(nats: EmbeddedNats, words: Descriptors) -> None:
     async with stack(nats, words, actors_of(Peculiar())) as running:
         call = stub_of(running).Split(words_pb2.SplitRequest(), timeout=5)
@@ -306,11 +337,11 @@ class Blocking(Base):
     def __init__(self, parties: int) -> None:
         self.barrier = threading.Barrier(parties)
 
-    def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Count(self, request: Any, context: Any) -> Any:
         self.barrier.wait(20)
         return CountResponse()
 
-    async def Lookup(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Lookup(self, request: Any, context: Any) -> Any:
         return words_pb2.LookupResponse()
 
 
@@ -333,12 +364,12 @@ async def test_a_callback_that_fails(nats: EmbeddedNats, words: Descriptors, cap
     seen = asyncio.Event()
 
     class Failing(Base):
-        async def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def Count(self, request: Any, context: Any) -> Any:
             context.add_done_callback(lambda _: 1 / 0)
             context.add_done_callback(lambda _: seen.set())
             return CountResponse()
 
-        def Lookup(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def Lookup(self, request: Any, context: Any) -> Any:
             context.add_callback(lambda: 1 / 0)
             return words_pb2.LookupResponse()
 
@@ -354,10 +385,10 @@ async def test_the_text_of_an_exception_is_in_the_log(
     nats: EmbeddedNats, words: Descriptors, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(Base):
-        async def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def Count(self, request: Any, context: Any) -> Any:
             raise ValueError('secret one')
 
-        async def Lookup(self, request: Any, context: Any) -> Any:  # noqa: N802
+        async def Lookup(self, request: Any, context: Any) -> Any:
             context.set_code(grpc.StatusCode.ABORTED)
             raise ValueError('secret two')
 

@@ -19,29 +19,29 @@ class TestService(interop_pb2_grpc.TestServiceServicer):
 
     __test__ = False
 
-    async def EmptyCall(self, request: pb.Empty, context: Any) -> pb.Empty:  # noqa: N802
+    async def EmptyCall(self, request: pb.Empty, context: Any) -> pb.Empty:
         return pb.Empty()
 
-    async def UnaryCall(self, request: pb.SimpleRequest, context: Any) -> pb.SimpleResponse:  # noqa: N802
+    async def UnaryCall(self, request: pb.SimpleRequest, context: Any) -> pb.SimpleResponse:
         if request.response_compressed.value:
             context.set_compression(grpc.Compression.Gzip)
         await echo_metadata(context)
         await echo_status(request, context)
         return pb.SimpleResponse(payload=pb.Payload(body=bytes(request.response_size)))
 
-    async def StreamingOutputCall(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def StreamingOutputCall(self, request: Any, context: Any) -> AsyncIterator[Any]:
         context.set_compression(grpc.Compression.Gzip)
         await echo_metadata(context)
         await echo_status(request, context)
         async for response in responses(request, context):
             yield response
 
-    async def StreamingInputCall(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+    async def StreamingInputCall(self, request_iterator: Any, context: Any) -> Any:
         await echo_metadata(context)
         size = sum([len(request.payload.body) async for request in request_iterator])
         return pb.StreamingInputCallResponse(aggregated_payload_size=size)
 
-    async def FullDuplexCall(self, request_iterator: Any, context: Any) -> None:  # noqa: N802
+    async def FullDuplexCall(self, request_iterator: Any, context: Any) -> None:
         context.set_compression(grpc.Compression.Gzip)
         await echo_metadata(context)
         while (request := await context.read()) is not grpc.aio.EOF:
@@ -49,7 +49,7 @@ class TestService(interop_pb2_grpc.TestServiceServicer):
             async for response in responses(request, context):
                 await context.write(response)
 
-    async def HalfDuplexCall(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def HalfDuplexCall(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         await echo_metadata(context)
         for request in [request async for request in request_iterator]:
             async for response in responses(request, context):

@@ -24,7 +24,7 @@ class Call:
     differs: str = ''
     """Why the message of the status may differ."""
     races: bool = False
-    """grpc.aio runs a plain generator ahead of what it has sent, and may lose its abort: gRPC's other server does not."""
+    """grpc.aio runs a plain generator ahead of what it has sent, and may lose its end: gRPC's other server does not."""
     untestable: str = ''
     """Why grpc_testing gives another answer, or none."""
 
@@ -82,44 +82,80 @@ CALLS = (
     Call('an exception after a reply', ('say one', 'raise secret'), differs=RAISED, untestable=TELLS_TEXT),
     Call('an exception with a code', ('code ABORTED', 'raise secret'), differs=RAISED, untestable=TELLS_TEXT),
     Call(
-        'an exception with metadata', ('initial x-a=1', 'trailing x-b=2', 'raise secret'),
-        differs=RAISED, untestable=TELLS_TEXT,
+        'an exception with metadata',
+        ('initial x-a=1', 'trailing x-b=2', 'raise secret'),
+        differs=RAISED,
+        untestable=TELLS_TEXT,
     ),
     Call('None', ('return None',), differs=RAISED, untestable=TAKES_ANYTHING),
     Call('what is no message', ('return text',), differs=RAISED, untestable=TAKES_ANYTHING),
     Call('metadata that are no pairs', ('trailing-dict x-a=1',), differs=RAISED, untestable=TAKES_ANYTHING),
     Call('initial metadata twice', ('initial x-a=1', 'initial x-b=2'), differs=RAISED, untestable=TELLS_TEXT),
     Call(
-        'initial metadata after a reply', ('say one', 'initial x-b=2'),
-        kinds=('Watch', 'Talk'), races=True, differs=RAISED, untestable=TELLS_TEXT,
+        'initial metadata after a reply',
+        ('say one', 'initial x-b=2'),
+        kinds=('Watch', 'Talk'),
+        races=True,
+        differs=RAISED,
+        untestable=TELLS_TEXT,
     ),
-    Call('metadata that cannot be sent', ('trailing X-Upper=1', 'say hello'), kinds=('Ask', 'Send'), untestable=TAKES_ANYTHING),
+    Call(
+        'metadata that cannot be sent',
+        ('trailing X-Upper=1', 'say hello'),
+        kinds=('Ask', 'Send'),
+        untestable=TAKES_ANYTHING,
+    ),
     Call('initial metadata that cannot be sent', ('initial X-Upper=1', 'say hello'), untestable=TAKES_ANYTHING),
     Call('what the caller sent', ('tell metadata', 'tell keys'), untestable='its metadata are plain tuples'),
     Call('the time that is left', ('tell remaining',)),
     Call('who the caller is', ('tell identities',), untestable='its context does not know a peer'),
     Call(
-        'what was set', ('tell code', 'tell details', 'tell trailing', 'code ABORTED', 'details no', 'trailing x-a=1',
-                         'tell code', 'tell details', 'tell trailing', 'code OK'),
+        'what was set',
+        (
+            'tell code',
+            'tell details',
+            'tell trailing',
+            'code ABORTED',
+            'details no',
+            'trailing x-a=1',
+            'tell code',
+            'tell details',
+            'tell trailing',
+            'code OK',
+        ),
         styles=ASYNC,
     ),
     Call('whether it is over', ('tell done', 'code CANCELLED', 'tell done', 'code OK'), styles=ASYNC),
     Call('compression', ('compress Gzip', 'say one', 'plain', 'say two', 'say three'), untestable=NO_COMPRESSION),
     Call('an empty text in the metadata', ('initial x-a=', 'trailing x-b= x-c-bin=', 'say hello')),
-    *(Call(f'code {code.name}', (f'code {code.name}', 'details told'), kinds=('Ask', 'Talk'), styles=ENDS) for code in CODES),
-    *(Call(f'code {number}', (f'code {number}',), kinds=('Ask',), styles=ENDS, untestable=KEEPS_NUMBER) for number in range(1, 16)),
+    *(
+        Call(f'code {code.name}', (f'code {code.name}', 'details told'), kinds=('Ask', 'Talk'), styles=ENDS)
+        for code in CODES
+    ),
+    *(
+        Call(f'code {number}', (f'code {number}',), kinds=('Ask',), styles=ENDS, untestable=KEEPS_NUMBER)
+        for number in range(1, 16)
+    ),
     Call('a number beyond the codes', ('abort 17 odd',), untestable=KEEPS_NUMBER),
     Call('a code beyond all after a reply', ('say one', 'code 255')),
     Call('text as trailing bytes', ('trailing x-text-bin=68656c6c6f', 'abort ABORTED no'), untestable=DROPS_TRAILING),
     Call('a long text', ('abort ABORTED ' + 'long ' * 300,)),
     Call('a code and a rich status', ('code ABORTED', 'trailing x-a=1', 'rich NOT_FOUND gone'), styles=ASYNC),
-    Call('initial metadata, then an exception', ('initial x-a=1', 'raise secret'), differs=RAISED, untestable=TELLS_TEXT),
+    Call(
+        'initial metadata, then an exception', ('initial x-a=1', 'raise secret'), differs=RAISED, untestable=TELLS_TEXT
+    ),
     Call('one message more', ('read', 'read'), ('one',), kinds=STREAMS_REQUESTS),
     Call('all messages', ('rest',), tuple(str(number) for number in range(50)), kinds=STREAMS_REQUESTS),
     Call('all and one more', ('rest', 'read', 'read'), ('one', 'two'), kinds=STREAMS_REQUESTS),
-    Call('one message of many', ('read', 'say enough', 'abort OUT_OF_RANGE enough'), ('one', 'two', 'three'), kinds=STREAMS_REQUESTS, races=True),
+    Call(
+        'one message of many',
+        ('read', 'say enough', 'abort OUT_OF_RANGE enough'),
+        ('one', 'two', 'three'),
+        kinds=STREAMS_REQUESTS,
+        races=True,
+    ),
     Call('a reply before the messages are read', ('say first', 'rest'), ('one', 'two'), kinds=STREAMS_REQUESTS),
-)  # fmt: skip
+)
 
 
 MADE = [(style, kind, call) for call in CALLS for style in call.styles for kind in call.kinds]

@@ -6,6 +6,7 @@ steps of the first one of a stream, what to do with the whole call.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -100,10 +101,8 @@ async def wait_for(verb: str, text: str, context: Any) -> None:
         case 'abort':
             await context.abort(*abortion(text))
         case 'swallow':
-            try:
+            with suppress(grpc.aio.AbortError):
                 await context.abort(*abortion(text))
-            except grpc.aio.AbortError:
-                pass
         case 'replace':
             try:
                 await context.abort(*abortion(text))
@@ -120,7 +119,7 @@ async def wait_for(verb: str, text: str, context: Any) -> None:
 class Yielding(ProbeServicer):
     """Coroutines and asynchronous generators."""
 
-    async def Ask(self, request: Order, context: Any) -> Any:  # noqa: N802
+    async def Ask(self, request: Order, context: Any) -> Any:
         said = []
         for verb, text in steps_of(request, context):
             match verb:
@@ -132,7 +131,7 @@ class Yielding(ProbeServicer):
                     await wait_for(verb, text, context)
         return Reply(text=' '.join(said))
 
-    async def Watch(self, request: Order, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Watch(self, request: Order, context: Any) -> AsyncIterator[Any]:
         for verb, text in steps_of(request, context):
             match verb:
                 case 'say':
@@ -142,7 +141,7 @@ class Yielding(ProbeServicer):
                 case _:
                     await wait_for(verb, text, context)
 
-    async def Send(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+    async def Send(self, request_iterator: Any, context: Any) -> Any:
         said = []
         async for first in request_iterator:
             for verb, text in steps_of(first, context):
@@ -160,7 +159,7 @@ class Yielding(ProbeServicer):
             break
         return Reply(text=' '.join(said))
 
-    async def Talk(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Talk(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         async for first in request_iterator:
             for verb, text in steps_of(first, context):
                 match verb:
@@ -181,17 +180,17 @@ class Yielding(ProbeServicer):
 class Writing(ProbeServicer):
     """The same with read() and write()."""
 
-    async def Ask(self, request: Order, context: Any) -> Any:  # noqa: N802
+    async def Ask(self, request: Order, context: Any) -> Any:
         return await self._answer(request, context)
 
-    async def Watch(self, request: Order, context: Any) -> None:  # noqa: N802
+    async def Watch(self, request: Order, context: Any) -> None:
         await self._converse(request, context)
 
-    async def Send(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+    async def Send(self, request_iterator: Any, context: Any) -> Any:
         first = await context.read()
         return Reply() if first is EOF else await self._answer(first, context)
 
-    async def Talk(self, request_iterator: Any, context: Any) -> None:  # noqa: N802
+    async def Talk(self, request_iterator: Any, context: Any) -> None:
         first = await context.read()
         if first is not EOF:
             await self._converse(first, context)
@@ -232,11 +231,11 @@ class Writing(ProbeServicer):
 class Mixed(Writing):
     """Yields and writes, iterates and reads, within one call."""
 
-    async def Watch(self, request: Order, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # noqa: N802
+    async def Watch(self, request: Order, context: Any) -> AsyncIterator[Any]:
         async for reply in self._mixed(request, context, None):
             yield reply
 
-    async def Talk(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # noqa: N802
+    async def Talk(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         first = await context.read()
         if first is not EOF:
             async for reply in self._mixed(first, context, request_iterator):
@@ -266,18 +265,18 @@ class Mixed(Writing):
 class Plain(ProbeServicer):
     """Functions, generators and iterators, as for grpc.server()."""
 
-    def Ask(self, request: Order, context: Any) -> Any:  # noqa: N802
+    def Ask(self, request: Order, context: Any) -> Any:
         return self._answer(request, context, iter(()))
 
-    def Watch(self, request: Order, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Watch(self, request: Order, context: Any) -> Iterator[Any]:
         yield from self._replies(request, context, iter(()))
 
-    def Send(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+    def Send(self, request_iterator: Any, context: Any) -> Any:
         for first in request_iterator:
             return self._answer(first, context, request_iterator)
         return Reply()
 
-    def Talk(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Talk(self, request_iterator: Any, context: Any) -> Iterator[Any]:
         for first in request_iterator:
             yield from self._replies(first, context, request_iterator)
 
@@ -303,9 +302,7 @@ class Plain(ProbeServicer):
                 case 'abort':
                     context.abort(*abortion(text))
                 case 'swallow':
-                    try:
+                    with suppress(Exception):  # what a plain method's context raises has no name
                         context.abort(*abortion(text))
-                    except Exception:  # noqa: S110  what a sync context raises has no name
-                        pass
                 case _:
                     raise AssertionError(verb)
