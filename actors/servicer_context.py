@@ -114,7 +114,7 @@ class AioContext(grpc.aio.ServicerContext[Any, Any]):
 
     def set_details(self, details: str) -> None:
         """The text that goes with the code."""
-        self.ending.details = details
+        self.ending.set_details(details)
 
     def details(self) -> str:
         """What set_details() was given; empty before."""

@@ -31,12 +31,18 @@ class Ending:
         self.aborted: grpc.aio.AbortError | None = None
         """What was raised to end the method at once; its status is final."""
 
+    def set_details(self, details: Any) -> None:
+        """Raises TypeError for what is no text, as grpc.aio does."""
+        if not isinstance(details, str):
+            raise TypeError(f'details are text, not {type(details).__name__}')
+        self.details = details
+
     def set_trailing(self, metadata: Any) -> None:
         """Raises TypeError for what are no pairs, as grpc.aio does."""
         if isinstance(metadata, dict) or not hasattr(metadata, '__iter__'):
             raise TypeError(f'trailing metadata are pairs of key and value, not {type(metadata).__name__}')
         pairs = tuple(metadata)
-        if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        if not all(_is_pair(pair) for pair in pairs):
             raise TypeError('trailing metadata are pairs of key and value')
         self.trailing = pairs
 
@@ -83,6 +89,10 @@ class Ending:
         """End as grpc's servers end a call whose metadata they cannot send."""
         log.error('the servicer gave metadata that cannot be sent: %s', error)
         self.refused = True
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str | bytes)
 
 
 def sendable(metadata: Iterable[tuple[str, Any]]) -> Metadata:

@@ -115,9 +115,11 @@ def _behaviour(handler: Any) -> Behaviour:
 
 def _is_generated(behaviour: Behaviour, service: ServiceDescriptor) -> bool:
     base = f'{service.name}Servicer'
-    in_base = getattr(behaviour, '__qualname__', '').startswith(f'{base}.')
-    module = sys.modules.get(getattr(behaviour, '__module__', ''))
-    return in_base and hasattr(module, f'add_{base}_to_server')
+    if not getattr(behaviour, '__qualname__', '').startswith(f'{base}.'):
+        return False
+    home = sys.modules.get(behaviour.__module__)
+    add_to_server = getattr(home, f'add_{base}_to_server', None)
+    return getattr(add_to_server, '__module__', None) == behaviour.__module__  # written there, not imported
 
 
 # What would fail at the first call

@@ -65,9 +65,9 @@ class SyncContext(grpc.ServicerContext):
         """What set_code() was given; None before."""
         return self._aio.code()
 
-    def set_details(self, details: str) -> None:
-        """The text that goes with the code."""
-        self._aio.set_details(details)
+    def set_details(self, details: str | bytes) -> None:
+        """The text that goes with the code; gRPC's plain server takes bytes as well."""
+        self._aio.set_details(details.decode() if isinstance(details, bytes) else details)
 
     def details(self) -> bytes:
         """What set_details() was given, as bytes: gRPC's plain server has it so."""

@@ -9,7 +9,8 @@ import grpc
 import probe_pb2
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from probe_pb2_grpc import ProbeServicer, add_ProbeServicer_to_server
+from probe_pb2_grpc import ProbeServicer as Base
+from probe_pb2_grpc import add_ProbeServicer_to_server
 from probe_servicers import Plain, Writing, Yielding
 
 from natsgate.actors import Actor, Actors
@@ -22,7 +23,7 @@ PLACE = r' \(.*test_servicer_errors\.py:\d+\)'
 
 def probe(**methods: Callable[..., Any]) -> Any:
     """A servicer with these methods."""
-    return type('Probing', (ProbeServicer,), methods)()
+    return type('Probing', (Base,), methods)()
 
 
 async def fine(self: object, request: Any, context: Any) -> Any: ...
@@ -133,6 +134,18 @@ def test_two_halves_of_one_service() -> None:
     halves = Actors.of(probe(Ask=fine), add_ProbeServicer_to_server)
     halves += Actors.of(probe(Send=fine), add_ProbeServicer_to_server)
     assert [actor.name for actor in halves] == ['probe-v1-Probe-Ask', 'probe-v1-Probe-Send']
+
+
+def test_a_class_of_the_generated_name() -> None:
+    """What is written in it was written, though the function that adds it is known here by the same name."""
+
+    class ProbeServicer(Base):
+        async def Ask(self, request: Any, context: Any) -> Any: ...
+
+    ProbeServicer.Ask.__qualname__ = 'ProbeServicer.Ask'  # as it is at the top of a module
+    assert [actor.event.name for actor in Actors.of(ProbeServicer(), add_ProbeServicer_to_server)] == [
+        'rpc.probe.v1.Probe.Ask'
+    ]
 
 
 def test_an_event_without_types() -> None:

@@ -194,6 +194,10 @@ class Peculiar(Base):
                 assert await context.read() is grpc.aio.EOF
             case 'forget to await':
                 context.abort(grpc.StatusCode.NOT_FOUND, 'gone').close()
+            case 'details of bytes':
+                context.set_details(b'no')
+            case 'metadata of numbers':
+                context.set_trailing_metadata((('x-a', 1),))
             case 'another message':
                 return Word()
             case 'a long way':
@@ -210,7 +214,7 @@ class Peculiar(Base):
             case 'stop':
                 next(iter(()))
             case 'details':
-                context.set_details('ä')
+                context.set_details('ä'.encode())
                 assert context.details() == 'ä'.encode()
             case 'twice':
                 context.send_initial_metadata(())
@@ -248,6 +252,8 @@ HIDDEN = 'the handler failed; its log says why, under the id in the details'
         ('write', grpc.StatusCode.UNKNOWN, HIDDEN),
         ('read', grpc.StatusCode.OK, ''),
         ('forget to await', grpc.StatusCode.OK, ''),
+        ('details of bytes', grpc.StatusCode.UNKNOWN, HIDDEN),
+        ('metadata of numbers', grpc.StatusCode.UNKNOWN, HIDDEN),
         ('another message', grpc.StatusCode.UNKNOWN, HIDDEN),
     ],
 )
