@@ -10,10 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import ROOT, Ended, program, stack
-from words_servicer import Words
+from support import ROOT, Ended, program, running_gateway, stack
+from words_actors import ACTORS as SERVICER
 
-from natsgate.actors import Actors
 from natsgate.command.client import call as make_call
 from natsgate.command.client import find_method
 from natsgate.command.demo.actors import ACTORS
@@ -22,7 +21,8 @@ from natsgate.events import Code
 from natsgate.gateway.protos import Descriptors, load
 
 Word = words_pb2.Word
-SERVICER = Actors.of(Words(), words_pb2_grpc.add_WordsServicer_to_server)
+SERVICERS = Path(__file__).parent / 'servicers'
+GENERATED = Path(words_pb2.__file__).parent.parent.parent
 
 
 async def answers(channel: grpc.aio.Channel, client: Any) -> list[Any]:
@@ -51,6 +51,24 @@ async def test_the_demo_as_a_servicer(nats: EmbeddedNats, words: Descriptors) ->
         expected = await answers(running.client.channel, running.client)
     async with EmbeddedNats() as other, stack(other, words, SERVICER) as running:
         assert await answers(running.client.channel, running.client) == expected
+
+
+async def test_a_killed_workers_calls_are_answered_by_another(nats: EmbeddedNats, words: Descriptors) -> None:
+    """That is what a servicer is moved for."""
+    arguments = ('work', 'words_actors:ACTORS', '--nats', nats.url)
+    env = {'PYTHONPATH': f'{GENERATED}:{SERVICERS}'}
+    request = words_pb2.PonderRequest()
+    request.time.FromMilliseconds(1000)
+    async with running_gateway(nats.url, words) as (_, client), program(*arguments, env=env) as first:
+        await first.says('working')
+        call = asyncio.create_task(client.call('Ponder', request, timeout=15))
+        await first.says('pondering')
+        async with program(*arguments, env=env) as second:
+            await second.says('working')
+            first.process.kill()
+            ended = await call
+            assert ended.code is Code.OK
+            assert words_pb2.PonderResponse.FromString(ended.data).worker == second.pid
 
 
 CALLS = (

@@ -1,6 +1,7 @@
 """The demo's actors, as a servicer for grpc.aio: the same answers, to the letter."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,8 @@ from demo.v1 import words_pb2, words_pb2_grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
+log = logging.getLogger(__name__)
 
 DEFINITIONS = {
     'actor': 'A handler bound to the event that it answers.',
@@ -33,6 +36,7 @@ class Words(words_pb2_grpc.WordsServicer):
         return words_pb2.LookupResponse(definition=DEFINITIONS[request.word])
 
     async def Ponder(self, request: Any, context: Any) -> Any:
+        log.info('pondering')
         await asyncio.sleep(request.time.ToTimedelta().total_seconds())
         return words_pb2.PonderResponse(attempt=1, worker=os.getpid())
 
