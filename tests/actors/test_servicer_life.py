@@ -408,6 +408,15 @@ async def test_the_text_of_an_exception_is_in_the_log(
     assert 'secret two' in caplog.text
 
 
+async def test_one_consumer_for_all_methods(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, actors_of(Peculiar(), consumer='words')) as running:
+        assert (await stub_of(running).Count(Count(), timeout=5)).words == 1
+        call = stub_of(running).Split(words_pb2.SplitRequest(), timeout=5)
+        assert [word.word async for word in call] == ['one', 'two']
+        names = (await running.actors.connection.api('CONSUMER.NAMES.rpc=demo=v1=Words'))['consumers']
+        assert names == ['words']
+
+
 async def test_what_is_not_written_is_unimplemented(nats: EmbeddedNats, words: Descriptors) -> None:
     """It is told at once, without any worker; another worker may have the method."""
     async with stack(nats, words, actors_of(Blocking(1))) as running:
