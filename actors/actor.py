@@ -96,12 +96,13 @@ class Actor:
 
 def _check_shape(name: str, handler: Handler, kind: Kind, *, yields: bool, is_async: bool) -> None:
     if yields and not kind.server_streams:
-        raise ContractError(f'actor {name!r}: the handler{_place(handler)} yields, but its event has one response')
+        raise ContractError(f'actor {name!r}: the handler{place_of(handler)} yields, but its event has one response')
     if kind is not Kind.UNARY and not (yields or is_async):
-        raise ContractError(f'actor {name!r}: the handler{_place(handler)} of a streaming call must be async')
+        raise ContractError(f'actor {name!r}: the handler{place_of(handler)} of a streaming call must be async')
 
 
-def _place(handler: Handler) -> str:
+def place_of(handler: Handler) -> str:
+    """Where a function was written, ` (file:line)`; empty for one that does not tell."""
     code = getattr(inspect.unwrap(handler), '__code__', None)
     return f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
 
@@ -119,7 +120,7 @@ def _takes_context(name: str, handler: Handler) -> bool:
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if (not positional and not takes_any) or len(required) > 2 or keyword_only:
         raise ContractError(
-            f'actor {name!r}: the handler{_place(handler)} must take the message, or the message and the context; '
+            f'actor {name!r}: the handler{place_of(handler)} must take the message, or the message and the context; '
             f'it takes {inspect.signature(handler)}'
         )
     return len(required) == 2

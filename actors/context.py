@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NoReturn
 
 from google.protobuf.message import Message
 
@@ -17,7 +17,7 @@ class Context:
 
     __slots__ = (
         '_deadline', '_now', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata', 'on_initial',
-        'trailing',
+        'on_response', 'trailing',
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,8 @@ class Context:
         """Whether the caller sent its (last) message compressed, where the gateway's edge can see that."""
         self.compress = False
         self.on_initial: Callable[[Metadata], None] | None = None
+        self.on_response: Callable[[Any], Awaitable[None]] | None = None
+        """Sends one message of a streaming call, beside those that the handler yields."""
         self.initial: Metadata = ()
         self.trailing: Metadata = ()
         self._deadline = deadline

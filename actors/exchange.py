@@ -54,6 +54,7 @@ class Exchange:
         self._on_over = on_over
         self._chosen = asyncio.get_running_loop().create_future()
         context.on_initial = self._send_initial
+        context.on_response = self.send
 
     def open(self) -> None:
         """Tell the caller that the call runs here."""

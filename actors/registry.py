@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.beats import Beats
@@ -14,7 +15,9 @@ from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.event import Limits
 from natsgate.events.registry import Server, connected
+from natsgate.events.service import SERVICE_LIMITS
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions, declare, limits_of
 
@@ -27,6 +30,22 @@ class Actors:
         limits_of(actor.event for actor in actors)
         _check_names(actors)
         self._actors = actors
+
+    @classmethod
+    def of(
+        cls, servicer: object, add_to_server: Callable[[Any, Any], None], *,
+        methods: Mapping[str, Mapping[str, Any]] | None = None, limits: Limits = SERVICE_LIMITS, **options: Any,
+    ) -> Actors:  # fmt: skip
+        """The methods of a gRPC servicer, unchanged: `Actors.of(Words(), words_pb2_grpc.add_WordsServicer_to_server)`.
+
+        An actor is called after its method, `demo-v1-Words-Count`. `options` are those of Actor, for all methods;
+        `methods` has more of them by the methods' names, and `name`: `methods={'Count': {'max_jobs': 8}}`. `limits` are
+        the service's, as of Service.of(). Methods that the servicer has not written are left out.
+        Raises ContractError, which names the place, for what would fail at the first call.
+        """
+        from natsgate.actors.servicer import actors_of  # imports grpc, which actors do without
+
+        return cls(*actors_of(servicer, add_to_server, methods=methods, limits=limits, **options))
 
     def get(self, name: str) -> Actor | None:
         """The actor of this name, or None."""

@@ -121,6 +121,8 @@ def _why(error: BaseException, module: str) -> str:
     """Why importing a module failed, with the line that is to blame."""
     text, place = ' '.join(str(error).split()), _place(error)
     match error:
+        case ModuleNotFoundError(name=str(missing)) if missing.endswith('_pb2_grpc'):
+            return f'{text} ({place}); is it on the path? protoc makes it, told --grpc_python_out'
         case ModuleNotFoundError(name=str(missing)) if f'{module}.'.startswith(f'{missing}.'):
             return f'{text}; is it on the path?'
         case ModuleNotFoundError():

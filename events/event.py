@@ -57,7 +57,7 @@ class Event(Generic[T]):
                 f"take the event from its service, for example Service.of(words_pb2, 'Words')['Count']"
             )
         if self.serializer is None:
-            object.__setattr__(self, 'serializer', serializer_for(self.schema))
+            object.__setattr__(self, 'serializer', _serializer(self.name, self.schema))
 
     @property
     def subject_name(self) -> str:
@@ -93,11 +93,18 @@ class Event(Generic[T]):
             schema=self.schema,
             serializer=self.serializer or serializer_for(self.schema),
             response_schema=schema,
-            response_serializer=serializer or serializer_for(schema),
+            response_serializer=serializer or _serializer(self.name, schema),
             description=self.description,
             limits=self.limits,
             kind=kind,
         )
+
+
+def _serializer(name: str, schema: type[T]) -> Serializer[T]:
+    try:
+        return serializer_for(schema)
+    except ContractError as error:
+        raise ContractError(f'event {name!r}: {error}') from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from natsgate.events import subjects
-from natsgate.events.event import EventWithResponse, Limits
+from natsgate.events.event import Event, EventWithResponse, Limits
 from natsgate.events.kind import Kind
 from natsgate.events.serializers import serializer_for
 from natsgate.events.status import ContractError
@@ -27,7 +28,8 @@ _SAFE_TO_REPEAT = frozenset(
 class Service(Mapping[str, EventWithResponse[Any, Any]]):
     """The methods of one gRPC service by their names: `WORDS = Service.of(words_pb2, 'Words')`, then `WORDS['Count']`.
 
-    The types are those of the generated code, so a handler takes and returns its messages.
+    The types are those of the generated code, so a handler takes and returns its messages. A method that the option
+    `event` maps to a plain event is that event.
     """
 
     def __init__(self, descriptor: ServiceDescriptor, *, limits: Limits = SERVICE_LIMITS) -> None:
@@ -74,6 +76,10 @@ class Service(Mapping[str, EventWithResponse[Any, Any]]):
 def _event(method: MethodDescriptor, limits: Limits) -> EventWithResponse[Any, Any]:
     service = method.containing_service.full_name
     request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    kind = Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming)
+    idempotent = method.GetOptions().idempotency_level in _SAFE_TO_REPEAT
+    if name := _mapped(method):
+        return replace(Event(name, request).with_response(response, kind=kind), idempotent=idempotent)
     return EventWithResponse(
         subject_name=subjects.service_subject(service, method.name),
         stream_name=subjects.service_stream(service),
@@ -84,6 +90,17 @@ def _event(method: MethodDescriptor, limits: Limits) -> EventWithResponse[Any, A
         response_serializer=serializer_for(response),
         limits=limits,
         service=service,
-        kind=Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming),
-        idempotent=method.GetOptions().idempotency_level in _SAFE_TO_REPEAT,
+        kind=kind,
+        idempotent=idempotent,
     )
+
+
+def _mapped(method: MethodDescriptor) -> str:
+    """The plain event that natsgate's own option puts the method's calls on; empty without one."""
+    try:
+        extension: Any = method.containing_service.file.pool.FindExtensionByName('natsgate.v1.method')
+    except KeyError:  # whoever uses the option has imported its proto
+        return ''
+    # Read anew: the options that the pool hands out may have been made without knowing the extension.
+    options = GetMessageClass(extension.containing_type).FromString(method.GetOptions().SerializeToString())
+    return str(options.Extensions[extension].event)

@@ -13,12 +13,13 @@ from natsgate.gateway.protos import Descriptors, load
 
 ROOT = Path(__file__).parent.parent
 WORDS_PROTO = ROOT / 'protos' / 'demo' / 'v1' / 'words.proto'
+PROBE_PROTO = ROOT / 'tests' / 'actors' / 'servicers' / 'probe.proto'
 
 _generated = tempfile.TemporaryDirectory(prefix='natsgate-tests-')
 sys.path.append(_generated.name)
 subprocess.run(
     [sys.executable, '-m', 'grpc_tools.protoc', f'-I{ROOT / "protos"}', f'--python_out={_generated.name}',
-     f'--grpc_python_out={_generated.name}', str(WORDS_PROTO)],
+     f'-I{PROBE_PROTO.parent}', f'--grpc_python_out={_generated.name}', str(WORDS_PROTO), str(PROBE_PROTO)],
     check=True,
 )  # fmt: skip
 

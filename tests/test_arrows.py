@@ -15,7 +15,10 @@ ALLOWED = {
     'command': {'command', 'gateway', 'actors', 'events'},
 }
 MAY_IMPORT_NATS = {'events/client.py', 'events/connection.py'}
-MAY_IMPORT_GRPC = {'gateway/edge_grpc.py'}
+MAY_IMPORT_GRPC = {
+    'gateway/edge_grpc.py',
+    *(f'actors/servicer_{part}.py' for part in ('context', 'ending', 'handlers', 'methods', 'sync')),
+}
 PURE = (
     'actors/credit.py', 'actors/verdict.py', 'events/failures.py', 'events/flow.py', 'events/frames.py',
     'events/headers.py', 'events/kind.py', 'events/leases.py', 'events/metadata.py', 'events/parser.py',

@@ -43,6 +43,7 @@ FILES = {
     'inside.py': 'import importing\n',
     'exiting.py': 'import sys\n\nsys.exit("bye")\n',
     'generated.py': 'import hello_pb2\n',
+    'servicer.py': 'import hello_pb2_grpc\n',
     'taken.py': 'from google.protobuf.struct_pb2 import Struct\nfrom natsgate.actors import *\n'
     'from natsgate.events import Event\n'
     'ACTORS = Actors(Actor("a", Event("e", Struct).with_response(Struct), lambda struct: struct))\n',
@@ -168,6 +169,7 @@ def test_usage(run: Run, arguments: list[str], parts: list[str]) -> None:
         (['work', 'inside:ACTORS'], ['inside:ACTORS', 'not_there_at_all', 'importing.py:1']),
         (['work', 'syntax:ACTORS'], ['syntax:ACTORS', 'SyntaxError: invalid syntax', 'syntax.py:2']),
         (['work', 'exiting:ACTORS'], ['exiting:ACTORS', "'bye'", 'exiting.py:3']),
+        (['work', 'servicer:ACTORS'], ['hello_pb2_grpc', 'servicer.py:1', 'protoc', '--grpc_python_out']),
         (['work', 'generated:ACTORS'], ["No module named 'hello_pb2'", 'generated.py:1', '--proto']),
         (['work', 'generated:ACTORS', '--proto', 'nope.proto'], ['nope.proto: no such file']),
         (['work', 'generated:ACTORS', '--proto', 'broken.proto'], ['broken.proto:4']),

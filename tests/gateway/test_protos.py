@@ -8,7 +8,7 @@ import pytest
 from demo.v1 import words_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from natsgate.events import ContractError
+from natsgate.events import ContractError, Service
 from natsgate.events.kind import Kind
 from natsgate.gateway.protos import Descriptors, load
 from natsgate.gateway.routes import Override, routes
@@ -26,6 +26,7 @@ service Shop {
   option (natsgate.v1.service) = { timeout: { seconds: 5 } };
   rpc Order(google.protobuf.Empty) returns (google.protobuf.Empty) {
     option (natsgate.v1.method) = { event: "ordered" };
+    option idempotency_level = IDEMPOTENT;
   }
   rpc Pay(google.protobuf.Empty) returns (google.protobuf.Empty) {
     option (natsgate.v1.method) = { timeout: { nanos: 500000000 } };
@@ -40,6 +41,18 @@ service Shop {
 def shop(tmp_path: Path) -> Descriptors:
     (tmp_path / 'shop.proto').write_text(SHOP)
     return load([tmp_path / 'shop.proto'])
+
+
+def test_actors_take_the_events_that_calls_go_to(shop: Descriptors) -> None:
+    """Options included: what the gateway makes of a method and what Service does are one."""
+    (service,) = shop.services()
+    events = Service(service)
+    for route in routes(shop).values():
+        event = events[route.method.rpartition('/')[2]]
+        assert (event.subject_name, event.stream_name, event.target) == (route.subject, route.stream, route.target)
+        assert (event.kind, event.idempotent) == (route.kind, route.idempotent)
+    assert events['Order'].subject_name == 'ordered'
+    assert events['Order'].service is None
 
 
 def names(descriptors: Descriptors) -> list[str]:

@@ -1,0 +1,106 @@
+"""Ending: how a call of a servicer is to end, as far as its method has said so, and which metadata go with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import grpc
+
+from natsgate.actors.context import Context
+from natsgate.events.metadata import Metadata, MetadataError
+from natsgate.events.status import Code, Status
+
+log = logging.getLogger('natsgate.actors')
+
+_DETAILS = 'grpc-status-details-bin'
+_REFUSED = Status(Code.INTERNAL, 'Invalid metadata')
+
+
+class Ending:
+    """How a call is to end, as far as its method has said so."""
+
+    def __init__(self) -> None:
+        self.code: Any = None
+        """As it was given: code() gives it back."""
+        self.details = ''
+        self.trailing: tuple[Any, ...] = ()
+        self.refused = False
+        """Its metadata cannot be sent."""
+        self.aborted: grpc.aio.AbortError | None = None
+        """What was raised to end the method at once; its status is final."""
+
+    def set_details(self, details: Any) -> None:
+        """Raises TypeError for what is no text, as grpc.aio does."""
+        if not isinstance(details, str):
+            raise TypeError(f'details are text, not {type(details).__name__}')
+        self.details = details
+
+    def set_trailing(self, metadata: Any) -> None:
+        """Raises TypeError for what are no pairs, as grpc.aio does."""
+        if isinstance(metadata, dict) or not hasattr(metadata, '__iter__'):
+            raise TypeError(f'trailing metadata are pairs of key and value, not {type(metadata).__name__}')
+        pairs = tuple(metadata)
+        if not all(_is_pair(pair) for pair in pairs):
+            raise TypeError('trailing metadata are pairs of key and value')
+        self.trailing = pairs
+
+    def abort(self, code: Any, details: str, trailing: Any) -> NoReturn:
+        """End with this status, whatever the method does from here on."""
+        if self.aborted is not None:
+            raise grpc.aio.UsageError('Abort already called!')
+        if not isinstance(details, str) or not isinstance(trailing, tuple):
+            raise TypeError('abort() takes a code, a text and a tuple of metadata')
+        if trailing or not self.trailing:
+            self.set_trailing(trailing)
+        self.details = details or self.details
+        self.code = code
+        if Code.of(code) is Code.OK:  # grpc.aio would never answer; gRPC's other Python server says this
+            log.error('abort() with OK ends the call with UNKNOWN')
+            self.code = grpc.StatusCode.UNKNOWN
+        self.aborted = grpc.aio.AbortError('Locally aborted.')
+        raise self.aborted
+
+    def cancel(self) -> None:
+        """End with CANCELLED, whatever the method does from here on."""
+        if self.aborted is None:
+            self.code, self.details = grpc.StatusCode.CANCELLED, 'cancelled by the servicer'
+            self.aborted = grpc.aio.AbortError('Locally cancelled.')
+
+    @property
+    def status(self) -> Status:
+        """The status so far."""
+        if self.refused:
+            return _REFUSED
+        code = Code.OK if self.code is None else Code.of(self.code)
+        packed = dict(self.trailing).get(_DETAILS, b'')
+        return Status(code, self.details, packed if isinstance(packed, bytes) else packed.encode())
+
+    def said(self, context: Context) -> Status:
+        """Hand the trailing metadata to the call; the status that goes with it."""
+        try:
+            context.set_trailing_metadata(sendable(pair for pair in self.trailing if pair[0] != _DETAILS))
+        except MetadataError as error:
+            self.refuse(error)
+        return self.status
+
+    def refuse(self, error: MetadataError) -> None:
+        """End as grpc's servers end a call whose metadata they cannot send."""
+        log.error('the servicer gave metadata that cannot be sent: %s', error)
+        self.refused = True
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str | bytes)
+
+
+def sendable(metadata: Iterable[tuple[str, Any]]) -> Metadata:
+    """The metadata with text as text. Raises MetadataError for a key that HTTP/2 does not take."""
+    pairs: list[tuple[str, str | bytes]] = []
+    for key, value in metadata:
+        if key != key.lower():
+            raise MetadataError(f'metadata key {key[:64]!r} has upper-case letters')
+        plain = isinstance(value, bytes) and not key.endswith('-bin')
+        pairs.append((key, value.decode('latin-1') if plain else value))
+    return tuple(pairs)
