@@ -8,7 +8,7 @@ import inspect
 from concurrent.futures import Executor
 from typing import Any
 
-from natsgate.actors.actor import Actor
+from natsgate.actors.actor import Actor, Handler
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.exchange import Exchange
@@ -60,8 +60,15 @@ async def handle(actor: Actor, message: Any, context: Context, pool: Executor | 
     if pool is None:
         return await actor.handler(*arguments)
     run = contextvars.copy_context().run
-    result = await asyncio.get_running_loop().run_in_executor(pool, run, actor.handler, *arguments)
+    result = await asyncio.get_running_loop().run_in_executor(pool, run, _call, actor.handler, *arguments)
     return await result if inspect.isawaitable(result) else result
+
+
+def _call(handler: Handler, *arguments: Any) -> Any:
+    try:
+        return handler(*arguments)
+    except StopIteration as error:  # which no future carries
+        raise RuntimeError('the handler raised StopIteration') from error
 
 
 async def converse(actor: Actor, message: Any, context: Context, exchange: Exchange) -> None:

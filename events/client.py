@@ -1,7 +1,7 @@
 """nats-py's client with another reading half, which never ends by what a peer sent (docs/adr/0002).
 
 Once it is connected, what arrives is handled where the event loop hands it over, without a stream and a task in
-between (docs/adr/0008).
+between (docs/adr/0009).
 """
 
 from __future__ import annotations
