@@ -69,7 +69,7 @@ OURS = ('natsgate', 'natsgate-envoy')
 MEMORY = 'natsgate-memory'
 _SIZES = {16: '16 B', 1 << 10: '1 KiB', 64 << 10: '64 KiB', 1 << 20: '1 MiB'}
 _IN_FLIGHT = (1, 16, 128, 1024)
-_MOST_BYTES = 128 << 20  # in flight at a time: beyond that, it is memory that is measured
+_MOST_BYTES = 64 << 20  # in flight at a time: nats-server holds no more for one connection
 
 
 def _unary(size: int, in_flight: int, peers: Sequence[str], *, share: float = 1.0, extent: Extent) -> Load:
