@@ -4,9 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2
-
 from benchmarks import many
+from google.protobuf import descriptor_pb2
 
 
 def test_a_thousand_methods_each_of_which_is_called_and_one_that_is_not(tmp_path: Path) -> None:
