@@ -92,7 +92,7 @@ def _limit(bound: Bound, limit: float) -> str:
 
 def _figure(value: float) -> str:
     """Three digits are enough, whatever the unit."""
-    return number(value, 2 if abs(value) < 100 else 0)
+    return number(value, 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
