@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 def measured(scenarios: Sequence[Scenario], pace: Pace, arguments: Sequence[str]) -> Report:
     """Make what is needed, and measure. Raises BenchmarkError."""
     _allow_connections()
-    about = machine.describe(list(arguments))
+    about = machine.describe([Path(word).name for word in arguments])
     prepare.generate()
     for make in dict.fromkeys(PEERS[name].needs for scenario in scenarios for name in scenario.peers):
         make()

@@ -90,9 +90,10 @@ class Meter:
         """Make so many calls. Raises BenchmarkError when one was not answered: what follows would mean nothing."""
         calls = max(calls, self.scenario.shape.in_flight)
         done = clients.call(self.running, self.scenario.shape, calls=calls, timeout=_PATIENCE)
+        surplus = self.running.recount(calls)
         if done.problems:
-            raise BenchmarkError('; '.join(done.problems))
-        problems.extend(self.running.recount(calls))
+            raise BenchmarkError('; '.join((*done.problems, *surplus)))
+        problems.extend(surplus)
         self._rate = done.rate
         return done
 

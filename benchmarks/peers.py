@@ -131,7 +131,8 @@ _ALL = (
     ),
     Peer(
         name='natsgate-many',
-        about='natsgate with `--edge envoy`, 1,000 methods of 25 services, and 100,000 messages queued for another one',
+        about='natsgate with `--edge envoy`, 1,000 methods of 25 services that have a consumer each, and '
+        '100,000 messages queued for another method',
         front=_serve('envoy', proto=MANY_PROTO),
         worker=_work(actors='many_actors:ACTORS'),
         first=many.paths()[0],

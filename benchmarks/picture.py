@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import isnan
-from statistics import median
 
 from benchmarks import table
 from benchmarks.measure import Measurement
-from benchmarks.promises import rounds
 from benchmarks.running import PARTS
 from benchmarks.scenarios import BUSY, ONE_BY_ONE, Scenario
+from benchmarks.verdicts import middle
 
 _WIDTH, _LABEL, _VALUE, _ROW, _BAR, _HEAD = 760, 150, 90, 22, 14, 44
 _STYLE = """
@@ -103,23 +102,16 @@ def _bar(bar: Bar, y: int, scale: float, digits: int) -> list[str]:
 def _bars(scenario: Scenario, found: Sequence[Measurement], value: str) -> list[Bar]:
     bars = []
     for peer in scenario.peers:
-        middle = _middle(scenario, peer, found, value)
-        if not isnan(middle):
-            bars.append(Bar(peer, [('front' if peer.startswith('natsgate') else 'other', middle)]))
+        length = middle(found, scenario.name, peer, value)
+        if not isnan(length):
+            bars.append(Bar(peer, [('front' if peer.startswith('natsgate') else 'other', length)]))
     return bars
 
 
 def _stacked(scenario: Scenario, found: Sequence[Measurement]) -> list[Bar]:
     bars = []
     for peer in scenario.peers:
-        parts = [(part, _middle(scenario, peer, found, f'{part}_us')) for part in PARTS]
+        parts = [(part, middle(found, scenario.name, peer, f'{part}_us')) for part in PARTS]
         if known := [(part, value) for part, value in parts if not isnan(value)]:
             bars.append(Bar(peer, known))
     return bars
-
-
-def _middle(scenario: Scenario, peer: str, found: Sequence[Measurement], value: str) -> float:
-    own = rounds(found, scenario.name, peer).values()
-    if not own or any(one.problems for one in own):
-        return float('nan')
-    return median(one.value(value) for one in own)

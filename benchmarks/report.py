@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.failure import BenchmarkError
 from benchmarks.measure import Measurement
-from benchmarks.promises import PROMISES, Verdict, judge
+from benchmarks.promises import PROMISES
+from benchmarks.verdicts import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,10 @@ class Report:
 
 
 def _verdict(one: Verdict) -> dict[str, Any]:
-    promise = one.promise
-    bounds = {'floor': promise.floor, 'aim': promise.aim, 'less': promise.less}
-    return (
-        {'line': promise.line, 'what': promise.what, 'value': one.value, 'of': one.of, 'over': one.over}
-        | bounds
-        | {'met': one.word}
-    )
+    promise, bound = one.promise, one.promise.bound
+    figures = {'value': one.value, 'of': one.of, 'over': one.over, 'met': one.word}
+    bounds = {} if bound is None else {'floor': bound.floor, 'aim': bound.aim, 'less': bound.less}
+    return {'line': promise.line, 'what': promise.what} | figures | bounds
 
 
 def _measurement(one: dict[str, Any]) -> Measurement:

@@ -68,8 +68,9 @@ RIVALS = ('walnats', 'walnats-tuned', 'faststream', 'go-gateway', 'go-gateway-py
 OURS = ('natsgate', 'natsgate-envoy')
 MEMORY = 'natsgate-memory'
 _SIZES = {16: '16 B', 1 << 10: '1 KiB', 64 << 10: '64 KiB', 1 << 20: '1 MiB'}
+_MUCH = '1,000 methods, 100,000 messages queued for another one'
 _IN_FLIGHT = (1, 16, 128, 1024)
-_MOST_BYTES = 128 << 20  # in flight at a time: beyond that, it is memory that is measured
+_MOST_BYTES = 64 << 20  # in flight at a time: nats-server holds no more for one connection
 
 
 def _unary(size: int, in_flight: int, peers: Sequence[str], *, share: float = 1.0, extent: Extent) -> Load:
@@ -96,6 +97,13 @@ def _streaming(name: str, title: str, method: str, *, sent: int) -> Load:
     )
 
 
+def _growth(
+    name: str, title: str, peer: str, paths: Sequence[str], in_flight: int, *, extent: Extent = Extent.CORE
+) -> Load:
+    shape = Shape(paths=paths, size=16, in_flight=in_flight)
+    return Load(name=name, title=title, stage='growth', peers=(peer,), shape=shape, extent=extent)
+
+
 ONE_BY_ONE = _unary(16, 1, (*FRONTS, *RIVALS, 'request', 'by-hand', *OURS), share=0.5, extent=Extent.QUICK)
 BUSY = _unary(16, 128, (*FRONTS, *RIVALS, *OURS, MEMORY), extent=Extent.QUICK)
 GRID = tuple(
@@ -106,19 +114,18 @@ GRID = tuple(
 )
 SERVER_STREAM = _streaming('server-stream', 'Server streaming', 'Repeat', sent=1)
 BIDI = _streaming('bidi', 'Bidirectional echo', 'Chat', sent=REPEATS)
-SMALL = Load(
-    name='small',
-    title='One method, 128 in flight, nothing queued',
-    stage='growth',
-    peers=('natsgate-envoy',),
-    shape=Shape(paths=(UNARY,), size=16, in_flight=128),
-)
-LARGE = Load(
-    name='large',
-    title='1,000 methods, 1,024 in flight, 100,000 messages queued on another method',
-    stage='growth',
-    peers=('natsgate-many',),
-    shape=Shape(paths=many.paths(), size=16, in_flight=1024),
+SMALL = _growth('small', 'One method, 128 in flight, nothing queued', 'natsgate-envoy', (UNARY,), 128)
+LARGE = _growth('large', f'{_MUCH}, 1,024 in flight', 'natsgate-many', many.paths(), 1024)
+BETWEEN = (  # which of the differences costs something
+    _growth(
+        'small-1024',
+        'One method, 1,024 in flight, nothing queued',
+        'natsgate-envoy',
+        (UNARY,),
+        1024,
+        extent=Extent.FULL,
+    ),
+    _growth('large-128', f'{_MUCH}, 128 in flight', 'natsgate-many', many.paths(), 128, extent=Extent.FULL),
 )
 FEW_WAIT = Holding(
     name='waiting-200',
@@ -160,6 +167,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     BIDI,
     SMALL,
     LARGE,
+    *BETWEEN,
     FEW_WAIT,
     MANY_WAIT,
     MOST_WAIT,

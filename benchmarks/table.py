@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.measure import Measurement
-from benchmarks.promises import Promise, Verdict, ratio, rounds
+from benchmarks.promises import Bound
 from benchmarks.scenarios import Load, Scenario
+from benchmarks.verdicts import Verdict, middle, ratio, rounds
 
 Column = tuple[str, str, int]
 """The head, the name of the value, and its digits behind the point."""
@@ -70,30 +71,28 @@ def _row(
     if any(one.problems for one in own.values()):
         return [peer, 'invalid', *['-'] * (len(columns) + len(compared) - 1)]
 
-    def middle(value: str) -> float:
-        return median(one.value(value) for one in own.values())
-
     def to_bare(value: str) -> str:
         ratios = [ratio(own[key].value(value), bare[key].value(value)) for key in own if key in bare]
         return number(median(ratios) if ratios else math.nan, 2)
 
-    return [peer, *(number(middle(value), digits) for _, value, digits in columns), *map(to_bare, compared)]
+    cells = [number(middle(found, scenario.name, peer, value), digits) for _, value, digits in columns]
+    return [peer, *cells, *map(to_bare, compared)]
 
 
 def _judged(verdict: Verdict) -> list[str]:
-    promise = verdict.promise
+    promise, bound = verdict.promise, verdict.promise.bound
+    bounds = ['-', '-'] if bound is None else [_limit(bound, bound.floor), _limit(bound, bound.aim)]
     figures = (_figure(verdict.of), _figure(verdict.over))
-    bounds = (_bound(promise, promise.floor), _bound(promise, promise.aim))
     return [promise.line, promise.what, _figure(verdict.value), *bounds, *figures, verdict.word]
 
 
-def _bound(promise: Promise, bound: float) -> str:
-    return '-' if math.isnan(bound) else f'{"≤" if promise.less else "≥"} {bound:g}'
+def _limit(bound: Bound, limit: float) -> str:
+    return f'{"≤" if bound.less else "≥"} {limit:g}'
 
 
 def _figure(value: float) -> str:
     """Three digits are enough, whatever the unit."""
-    return number(value, 2 if abs(value) < 100 else 0)
+    return number(value, 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:

@@ -7,6 +7,9 @@ import grpc
 import uvloop
 from shared import REPEATS, Gate, counter
 
+# With the defaults, some of 1,024 calls at a time are refused.
+OPTIONS = (('grpc.server.max_pending_requests', 10_000), ('grpc.server.max_pending_requests_hard_limit', 20_000))
+
 count = counter()
 gate = Gate()
 
@@ -50,7 +53,7 @@ class Echo(grpc.GenericRpcHandler):
 
 
 async def main(address: str) -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((Echo(),))
     server.add_insecure_port(address)
     await server.start()

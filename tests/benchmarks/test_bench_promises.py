@@ -5,21 +5,12 @@ import math
 import pytest
 from benchmarks import table
 from benchmarks.measure import Measurement
-from benchmarks.promises import PROMISES, Figure, Promise, judge, ratio
+from benchmarks.promises import PROMISES, Bound, Figure, Promise
 from benchmarks.scenarios import BUSY
+from benchmarks.verdicts import judge, ratio
 
-MORE = Promise(
-    line='1', what='rate', of=Figure(BUSY, 'ours', 'rate'), over=Figure(BUSY, 'theirs', 'rate'), floor=1.8, aim=2.5
-)
-LESS = Promise(
-    line='4',
-    what='CPU',
-    of=Figure(BUSY, 'ours', 'cpu_us'),
-    over=Figure(BUSY, 'theirs', 'cpu_us'),
-    floor=0.5,
-    aim=0.25,
-    less=True,
-)
+MORE = Promise('1', 'rate', Figure(BUSY, 'ours', 'rate'), Figure(BUSY, 'theirs', 'rate'), Bound(1.8, 2.5))
+LESS = Promise('4', 'CPU', Figure(BUSY, 'ours', 'cpu_us'), Figure(BUSY, 'theirs', 'cpu_us'), Bound(0.5, 0.25))
 
 
 def measured(peer: str, *values: float, problems: tuple[str, ...] = ()) -> list[Measurement]:
@@ -68,6 +59,17 @@ def test_what_was_not_measured_is_not_judged() -> None:
     assert '| - | ≥ 1.8 | ≥ 2.5 | - | - | not measured |' in table.of_promises([verdict])
 
 
+def test_a_figure_without_another_is_judged_itself() -> None:
+    alone = Promise('13', 'rate', Figure(BUSY, 'ours', 'rate'), None, Bound(100, 50))
+    assert [judge(alone, measured('ours', value)).word for value in (40, 60, 110)] == ['aim', 'floor', 'MISSED']
+
+
+def test_a_figure_without_a_bound_is_told() -> None:
+    told = judge(Promise('', 'rate', Figure(BUSY, 'ours', 'rate'), None, None), measured('ours', 4))
+    assert (told.word, told.value) == ('told', 4)
+    assert '| 4.00 | - | - | 4.00 | - | told |' in table.of_promises([told])
+
+
 def test_nothing_is_divided_by_nothing() -> None:
     assert math.isnan(ratio(1, 0))
 
@@ -76,7 +78,6 @@ def test_each_promise_is_about_peers_that_its_scenario_measures() -> None:
     for promise in PROMISES:
         for figure in filter(None, (promise.of, promise.over)):
             assert figure.peer in figure.scenario.peers, promise.what
-        assert math.isnan(promise.floor) or promise.met(promise.aim, promise.floor), promise.what
 
 
 def test_the_table_of_a_scenario_has_a_row_for_each_peer_that_was_measured() -> None:
