@@ -6,6 +6,7 @@ https://protobuf.dev/programming-guides/json/
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from natsgate.events.failures import Failure, failed, unreadable_request
 from natsgate.events.status import StatusError
 
 _MOST_OF_AN_ERROR = 300
+_OUTER = re.compile(r'\A(?:Failed to load JSON: |(?:Failed to parse \w+ field: )+(?=Failed to parse ))')
 _WELL_KNOWN = 'google.protobuf.'
 
 
@@ -37,27 +39,26 @@ class JsonCodec:
         name = self._request.DESCRIPTOR.full_name
         try:
             text = data.decode()
-            if not text.strip():
-                raise _unreadable(name, 'it is empty; a message without fields is {}')
-            if not text.lstrip().startswith('{') and not name.startswith(_WELL_KNOWN):
-                raise _unreadable(name, 'it does not begin with {')  # of which json_format takes some for a message
-            message = json_format.Parse(text, self._request(), ignore_unknown_fields=True, descriptor_pool=self._pool)
-            return message.SerializeToString()
         except UnicodeDecodeError as error:
             raise _unreadable(name, f'it is not UTF-8 at byte {error.start}') from None
-        except RecursionError:
-            raise _unreadable(name, 'it is nested too deep') from None
-        except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+        if not text.strip():
+            raise _unreadable(name, 'it is empty; a message without fields is {}')
+        if not text.lstrip().startswith('{') and not name.startswith(_WELL_KNOWN):
+            raise _unreadable(name, 'it does not begin with {')  # json_format takes [] for a message
+        try:
+            message = json_format.Parse(text, self._request(), ignore_unknown_fields=True, descriptor_pool=self._pool)
+            return message.SerializeToString()
+        except Exception as error:  # json_format lets out whatever its parts raise
             raise _unreadable(name, _shortened(error)) from None
 
     def write(self, data: bytes) -> bytes:
         """The JSON of a response. Raises StatusError, INTERNAL."""
         name = self._response.DESCRIPTOR.full_name
         try:
-            return as_json(self._response.FromString(data), self._pool)
+            return compact(json_format.MessageToDict(self._response.FromString(data), descriptor_pool=self._pool))
         except DecodeError:
             raise _unwritable(f'the response is not a {name}') from None
-        except (json_format.Error, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # as above
             raise _unwritable(f'the response, a {name}, cannot be written as JSON: {_shortened(error)}') from None
 
 
@@ -65,7 +66,7 @@ class Schema:
     """What is known of the methods and messages in some pools, the first one first."""
 
     def __init__(self, pools: Sequence[descriptor_pool.DescriptorPool]) -> None:
-        self._pools = (*pools, descriptor_pool.Default())
+        self._pools = pools
         self._codecs: dict[str, JsonCodec] = {}
 
     def method(self, name: str) -> MethodDescriptor | None:
@@ -73,7 +74,7 @@ class Schema:
         for pool in self._pools:
             try:
                 return pool.FindMethodByName(name[1:].replace('/', '.'))
-            except KeyError:
+            except (KeyError, TypeError):  # TypeError: it is not even Unicode
                 continue
         return None
 
@@ -87,18 +88,13 @@ class Schema:
 
     def described(self, packed: any_pb2.Any) -> Any:
         """A packed message as JSON would have it; None for one of a kind that is not known, or that cannot be read."""
-        for pool in self._pools:
+        for pool in (*self._pools, descriptor_pool.Default()):  # which has the details that google.rpc defines
             try:
-                message = GetMessageClass(pool.FindMessageTypeByName(packed.TypeName())).FromString(packed.value)
-                return json_format.MessageToDict(message, descriptor_pool=pool)
-            except (KeyError, DecodeError, json_format.Error, ValueError, TypeError, RecursionError):
+                found = pool.FindMessageTypeByName(packed.TypeName())
+                return json_format.MessageToDict(GetMessageClass(found).FromString(packed.value), descriptor_pool=pool)
+            except Exception:  # as in JsonCodec  # noqa: S112
                 continue
         return None
-
-
-def as_json(message: Message, pool: descriptor_pool.DescriptorPool | None = None) -> bytes:
-    """A message as JSON. Raises what json_format does: its own Error, ValueError, TypeError, RecursionError."""
-    return compact(json_format.MessageToDict(message, descriptor_pool=pool))
 
 
 def compact(value: Any) -> bytes:
@@ -115,5 +111,5 @@ def _unwritable(why: str) -> StatusError:
 
 
 def _shortened(error: Exception) -> str:
-    text = ' '.join(str(error).removeprefix('Failed to load JSON: ').split()).rstrip('.')
+    text = _OUTER.sub('', ' '.join(str(error).split())).rstrip('.')
     return text if len(text) <= _MOST_OF_AN_ERROR else f'{text[:_MOST_OF_AN_ERROR]}…'
