@@ -48,7 +48,7 @@ class Reader(Protocol):
         """Bytes that were not taken yet."""
 
     def feed(self, data: bytes) -> None:
-        """More of the body. Raises BadRequest."""
+        """More of the body."""
 
     def next(self) -> Message | None:
         """The next whole message, or None. Raises BadRequest, TooLarge, BadEncoding."""

@@ -86,22 +86,22 @@ class TextReader:
 
     def __init__(self, frames: Reader) -> None:
         self._frames = frames
-        self._rest = b''
+        self._text = bytearray()
 
     @property
     def unread(self) -> int:
         """Bytes that were not taken yet."""
-        return self._frames.unread + len(self._rest)
+        return self._frames.unread + len(self._text)
 
     def feed(self, data: bytes) -> None:
-        """More of the body. Raises BadRequest."""
-        text = self._rest + data
-        whole = len(text) // 4 * 4
-        self._rest = text[whole:]
-        self._frames.feed(decode_pieces(text[:whole]))
+        """More of the body."""
+        self._text += data
 
     def next(self) -> Message | None:
         """The next whole message, or None. Raises BadRequest, TooLarge, BadEncoding."""
+        if whole := len(self._text) // 4 * 4:
+            self._frames.feed(decode_pieces(bytes(self._text[:whole])))
+            del self._text[:whole]
         return self._frames.next()
 
     def close(self) -> None:
