@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import re
+import shlex
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +20,7 @@ from h2client import message, raw_client
 from support import ROOT, program, running_actors, until, word_actors
 
 from natsgate.actors import Context
+from natsgate.command.demo import actors as demo
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 
@@ -50,6 +53,8 @@ class Handlers:
         return words_pb2.CountResponse(words=len(request.text.split()))
 
     async def lookup(self, request: Any, context: Context) -> Any:
+        if request.word == 'xylophone':
+            demo.lookup(request, context)
         detail = error_details_pb2.ResourceInfo(resource_name=request.word)
         context.abort(Code[request.word], 'as you wish ☺', [detail])
 
@@ -167,6 +172,25 @@ async def test_it_simply_works(shared: Shared, version: str) -> None:
     assert ','.join(answer.values('trailer-x-trailing')).replace(' ', '') == 'b,c'
     assert ('x-from', 'curl') in shared.handlers.metadata
     assert not {'content-type', 'accept', 'host', 'content-length'} & {name for name, _ in shared.handlers.metadata}
+
+
+async def test_what_the_document_says(shared: Shared) -> None:
+    text = (ROOT / 'docs' / 'web.md').read_text()
+    examples = re.findall(r'<!-- curl -->\n```sh\n(.*?)```\n\n```json\n(.*?)\n```', text, re.DOTALL)
+    assert len(examples) == text.count('<!-- curl -->') > 0
+    for line, answer in examples:
+        command = ['curl', '-sS', '-m', '10', *shlex.split(line.replace('127.0.0.1:50051', shared.address))[1:]]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert (await process.communicate())[0].decode() == answer, line
+
+
+async def test_the_statuses_of_the_document() -> None:
+    text = (ROOT / 'docs' / 'web.md').read_text()
+    found = {
+        name.upper().replace('CANCELED', 'CANCELLED'): int(number)
+        for name, number in re.findall(r'\| `(\w+)` \| (\d{3})', text)
+    }
+    assert found == {code.name: status for code, status in STATUS.items()}
 
 
 @pytest.mark.parametrize('version', VERSIONS)

@@ -460,7 +460,10 @@ async def test_methods_that_are_not_there(fake: Fake, path: str, kind: str, body
 @pytest.mark.parametrize(
     ('path', 'kind'),
     [
-        (COUNT, None), (COUNT, ''), (COUNT, 'text/plain'), (COUNT, 'application/xml'), (COUNT, STREAM_JSON),
+        (COUNT, None), (COUNT, ''), (COUNT, 'application/xml'),
+        # These a page may send without asking first
+        (COUNT, 'text/plain'), (COUNT, 'application/x-www-form-urlencoded'), (COUNT, 'multipart/form-data; boundary=x'),
+        (COUNT, STREAM_JSON),
         (COUNT, 'application/grpc-web+xml'), (COUNT, 'application/json+x'), (SPLIT, JSON), (SPLIT, PROTO),
         ('/nope', 'image/png'),
     ],
