@@ -147,7 +147,7 @@ class WebEdge:
             await request.reply(_refusal(415, _GET, 'served: encoding=json, encoding=proto'))
 
     async def _post(self, kind: Kind | None, serve: Serve, request: Request) -> None:
-        content_type = next((value for name, value in request.headers if name == b'content-type'), b'')
+        content_type = http.content_type(request.headers)
         essence = content_type.partition(b';')[0].strip().lower()
         if http.is_grpc(content_type):
             text = f'content-type {content_type.decode("latin-1")[:80]}: only protobuf is served'

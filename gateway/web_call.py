@@ -12,7 +12,7 @@ from natsgate.events.metadata import Metadata
 from natsgate.events.status import Code, StatusError
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
-from natsgate.gateway.asgi_call import AsgiCall, Send
+from natsgate.gateway.asgi_call import AsgiCall, Send, last
 from natsgate.gateway.call import Message
 from natsgate.gateway.dialect import Dialect, StreamDialect
 from natsgate.gateway.disconnects import Disconnects, Event, Receive
@@ -105,7 +105,7 @@ class WebStream(WebCall[StreamDialect]):
             return
         response, message = await self._last(response, kind)
         body = (b'' if message is None else self._dialect.message(message)) + self._dialect.end(response)
-        await self._send({'type': 'http.response.body', 'body': body, 'more_body': False})
+        await self._send(last(body))
 
 
 async def _converted(convert: Callable[[bytes], bytes], data: bytes) -> bytes:

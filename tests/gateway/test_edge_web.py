@@ -103,7 +103,7 @@ class Fake:
         self.go_on.set()
         self.cancelled = 0
         table = {COUNT: routes(words)[COUNT]}
-        requester: Any = SimpleNamespace(ask=self._ask, now=lambda: 0.0)
+        requester: Any = SimpleNamespace(begin=self._begin, abandon=self._abandon)
         own = {
             SPLIT: (Kind.SERVER_STREAMING, self._split),
             JOIN: (Kind.CLIENT_STREAMING, self._join),
@@ -113,14 +113,16 @@ class Fake:
         gateway = Gateway(table, requester, options=GatewayOptions(**options), own=own, pools=[words.pool])
         self.edge = AsgiEdge(gateway)
 
-    async def _ask(self, destination: Any, message: bytes, **more: Any) -> Response:
+    def _begin(self, destination: Any, message: bytes, **more: Any) -> Any:
         self.asked.append(SimpleNamespace(message=message, **more))
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+        return SimpleNamespace(answer=asyncio.ensure_future(self._answer()))
+
+    async def _answer(self) -> Response:
+        await self.go_on.wait()
         return self.response
+
+    def _abandon(self, asked: Any) -> None:
+        self.cancelled += 1
 
     async def _split(self, call: Call) -> Response:
         read = await only_message(call)
@@ -228,7 +230,7 @@ async def test_json(fake: Fake) -> None:
     ]  # fmt: skip
     (asked,) = fake.asked
     assert (asked.message, asked.metadata, asked.compressed) == (TWO, (('x-c', '3'),), False)
-    assert 4 < asked.deadline <= 5
+    assert 4 < asked.timeout <= 5
 
 
 @pytest.mark.parametrize(
