@@ -61,6 +61,11 @@ $(INTEROP)/java/ready: tests/interop/pom.xml
 envoy: setup ## Test the edge inside Envoy
 	$(BIN)/python -m pytest -m envoy tests/envoy
 
+.PHONY: browser
+browser: setup client-web ## Call the gateway from a page in Chromium
+	@$(BIN)/python -m pip install --quiet --group browser
+	$(BIN)/python -m pytest -m browser tests/browser
+
 .PHONY: mesh
 mesh: setup ## Restart and kill gateways and workers behind Envoy, under load
 	@$(BIN)/python -m pip install --quiet --group mesh
@@ -71,12 +76,14 @@ NODE_CLIENT := examples/clients/node
 GO_CLIENT := examples/clients/go
 JAVA_CLIENT := examples/clients/java
 RUST_CLIENT := examples/clients/rust
+WEB_CLIENT := examples/clients/web
 
-.PHONY: client-node client-go client-java client-rust
+.PHONY: client-node client-go client-java client-rust client-web
 client-node: $(NODE_CLIENT)/node_modules/ready
 client-go: $(GO_CLIENT)/words-client
 client-java: $(JAVA_CLIENT)/target/words-client.jar
 client-rust: $(RUST_CLIENT)/target/debug/words-client
+client-web: $(WEB_CLIENT)/build/page.js
 
 $(NODE_CLIENT)/node_modules/ready: $(addprefix $(NODE_CLIENT)/,package.json package-lock.json)
 	cd $(NODE_CLIENT) && npm ci --ignore-scripts --no-audit --no-fund
@@ -101,6 +108,18 @@ $(RUST_CLIENT)/target/debug/words-client: $(WORDS) $(addprefix $(RUST_CLIENT)/,C
 	cd $(RUST_CLIENT) && cargo build --locked
 	@touch $@
 
+$(WEB_CLIENT)/node_modules/ready: $(addprefix $(WEB_CLIENT)/,package.json package-lock.json)
+	cd $(WEB_CLIENT) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(WEB_CLIENT)/build/page.js: .venv/ready $(WORDS) $(addprefix $(WEB_CLIENT)/,page.js node_modules/ready)
+	@mkdir -p $(WEB_CLIENT)/build/gen
+	$(BIN)/python -m grpc_tools.protoc -Iprotos -I$$($(BIN)/python -c 'import google.rpc as rpc; print(rpc.__path__[0][:-11])') \
+		--plugin=protoc-gen-es=$(WEB_CLIENT)/node_modules/.bin/protoc-gen-es --es_opt=target=js \
+		--es_out=$(WEB_CLIENT)/build/gen $(WORDS) google/rpc/error_details.proto
+	cd $(WEB_CLIENT) && node_modules/.bin/esbuild page.js --bundle --format=esm --outfile=build/page.js
+
 clean: ## Remove all that was made here
 	rm -rf .venv build dist .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf $(NODE_CLIENT)/node_modules $(GO_CLIENT)/words $(GO_CLIENT)/words-client $(JAVA_CLIENT)/target $(RUST_CLIENT)/target
+	rm -rf $(WEB_CLIENT)/node_modules $(WEB_CLIENT)/build

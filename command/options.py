@@ -7,7 +7,7 @@ from pathlib import Path
 
 from natsgate.command.child import Child
 from natsgate.command.settings import setting
-from natsgate.command.values import address, boolean, count, duration, header, one_of, path, size
+from natsgate.command.values import address, boolean, count, duration, header, one_of, origin, path, size
 
 LEVELS = ('debug', 'info', 'warning', 'error')
 
@@ -94,6 +94,9 @@ class ServeSettings(ListenSettings, ProcessSettings, NatsSettings, ProtoSettings
         None, 'the longest that a streaming call may be without a message (default: no limit)', parse=duration
     )
     reflection: bool = setting(True, 'let clients ask for the protos', parse=boolean)
+    cors_origin: tuple[str, ...] = setting(
+        (), 'an origin whose pages may call from a browser, or * for all; needs --edge envoy', parse=origin, many=True
+    )
     max_connections: int = setting(10_000, 'how many connections at a time', parse=count)
     max_concurrent_streams: int = setting(1000, 'how many calls at a time on one connection', parse=count)
     max_connection_age: float = setting(

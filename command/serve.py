@@ -31,6 +31,8 @@ _HEADERS = 16 * 1024
 
 async def serve(settings: ServeSettings, overrides: Overrides) -> None:
     """Serve until a signal says stop. Raises ContractError, NatsAway, OSError."""
+    if settings.cors_origin:
+        raise ContractError('cors-origin: only --edge envoy serves browsers')
     credentials = credentials_of(settings)
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
     await serve_until(stop, settings, overrides, edge=lambda gateway: GrpcEdge(gateway, credentials=credentials))

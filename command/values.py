@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from natsgate.gateway.cors import ANY, is_origin
+
 _DURATION = re.compile(r'(\d+(?:\.\d+)?)(ms|s|m|h)?\Z')
 _SIZE = re.compile(r'(\d+)\s*(B|KiB|MiB|GiB)?\Z')
 _SECONDS = {None: 1.0, 'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0}
@@ -86,6 +88,16 @@ def header(text: str) -> tuple[str, str | bytes]:
         return key, b64decode(value, validate=True)
     except ValueError:
         raise ValueError('key:value with base64, as the value of a -bin key is') from None
+
+
+def origin(text: str) -> str:
+    """An origin of web pages: `https://shop.example`, with the port if it is not the usual one, or `*`."""
+    if text != ANY and not is_origin(text):
+        raise ValueError('an origin as browsers write it, https://shop.example without a slash behind it, or *')
+    return text
+
+
+origin.metavar = 'ORIGIN'  # type: ignore[attr-defined]
 
 
 def path(text: str) -> Path:

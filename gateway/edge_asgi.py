@@ -17,10 +17,11 @@ from natsgate.events.kind import Kind
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
-from natsgate.gateway.asgi_call import END, AsgiCall, Send, fail, last, start, trailers, whole_message
+from natsgate.gateway.asgi_call import AsgiCall, Send, fail, last, start, trailers, whole_message
 from natsgate.gateway.call import Call, Message
 from natsgate.gateway.conversation import only_message
 from natsgate.gateway.disconnects import Disconnects, Event, Receive, asked_within
+from natsgate.gateway.edge_web import WebEdge
 from natsgate.gateway.gateway import Gateway, unknown_method
 from natsgate.gateway.routes import Route
 
@@ -41,6 +42,7 @@ class AsgiEdge:
         self._gateway = gateway
         self._disconnects = Disconnects()
         self._limit = gateway.options.max_message_size
+        self._web = WebEdge(gateway, self._disconnects, _response_for)
         self._unary = {route.method: route for route in gateway.routes.values() if route.kind is Kind.UNARY}
 
     def open(self) -> None:
@@ -119,12 +121,9 @@ class AsgiEdge:
     # Streaming calls, the gateway's own methods, and what is none of ours
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = http.content_type(scope['headers'])
         try:
-            if scope['method'] != 'POST':
-                await _refuse(send, 405, (b'allow', b'POST'))
-            elif not http.is_served(kind):
-                await _refuse_kind(send, kind)
+            if scope['method'] != 'POST' or not http.is_served(http.content_type(scope['headers'])):
+                await self._web(scope, receive, send)
             else:
                 await self._serve(scope['path'], scope, receive, send)
         except (asyncio.CancelledError, OSError):
@@ -160,19 +159,6 @@ class AsgiEdge:
         if (own := gateway.own.get(method)) is not None:
             return own[0], lambda call: gateway.answer(own[1], call)
         return None
-
-
-async def _refuse_kind(send: Send, kind: bytes) -> None:
-    if http.is_grpc(kind):
-        text = f'content-type {kind.decode("latin-1")[:80]}: only protobuf is served'
-        await fail(send, Response(status=Status(Code.UNIMPLEMENTED, text)))
-    else:
-        await _refuse(send, 415, (b'accept-post', b'application/grpc'))
-
-
-async def _refuse(send: Send, status: int, header: tuple[bytes, bytes]) -> None:
-    await send({'type': 'http.response.start', 'status': status, 'headers': [header]})
-    await send(END)
 
 
 async def _cannot_send(event: Event) -> None:

@@ -251,6 +251,9 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
         'grpc.max_metadata_size': options.max_metadata_size,
         'grpc.absolute_max_metadata_size': options.max_metadata_size,
         'grpc.max_concurrent_streams': options.max_concurrent_streams,
+        # By default, some of more than 1,000 calls that come at once are refused, and of more than 3,000 all.
+        'grpc.server.max_pending_requests': options.max_in_flight,
+        'grpc.server.max_pending_requests_hard_limit': 2 * options.max_in_flight,
         # It counts calls that have ended and are not cleared away yet, and refuses those that a client may well begin.
         # Against floods of resets stand grpc's limit of pending requests and our own of calls in flight.
         'grpc.http.overload_protection': 0,

@@ -16,7 +16,7 @@ _MANAGER = 'envoy.filters.network.http_connection_manager'
 _TYPE = 'type.googleapis.com/envoy.'
 _HEADERS_KB = 96
 _WINDOW = 1 << 20
-_PLAIN_PATH = '[!-$&-~]+'  # without % as well, which would be decoded
+_PLAIN_PATH = r'[!-$&->@-~]+(\?[!-~]*)?'  # without % as well, which would be decoded, but in the query
 
 
 def envoy_config(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import message as protobuf
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from natsgate.events import metadata as md
 from natsgate.events.failures import Failure, failed, unreadable_request
@@ -36,11 +37,16 @@ class Gateway:
         options: GatewayOptions = GatewayOptions(),  # noqa: B008  frozen
         message_class: MessageClass | None = None,
         own: Mapping[str, tuple[Kind, Answer]] | None = None,
+        pools: Sequence[DescriptorPool] = (),
     ) -> None:
-        """`message_class` is needed where `options.validate` is on. `own`: the methods of the gateway itself."""
+        """`message_class` is needed where `options.validate` is on. `own`: the methods of the gateway itself.
+
+        `pools`: the messages of all methods, for edges that write them as JSON.
+        """
         self.routes = routes
         self.own = own or {}
         self.options = options
+        self.pools = pools
         self._requester = requester
         self._message_class = message_class
         self._destinations = {method: destination_of(route) for method, route in routes.items()}

@@ -32,6 +32,7 @@ class Infrastructure:
         answers = _health_answers(self.health)
         if reflection:
             answers |= _reflection_answers(Reflection(descriptors, own))
+        self.pool = own.pool
         self.answers: Mapping[str, tuple[Kind, Answer]] = answers
 
 

@@ -25,6 +25,8 @@ class GatewayOptions:
     """Whether other processes may listen on the same port, so that the system shares its connections among them."""
     reflection: bool = True
     """Whether clients may ask for the descriptors."""
+    cors_origin: tuple[str, ...] = ()
+    """Origins whose pages may call, as browsers write them, or `*` for all; none: pages of the same origin alone."""
     max_connections: int = 10_000
     """Connections at a time; the next is closed."""
     max_concurrent_streams: int = 1000

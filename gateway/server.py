@@ -82,7 +82,14 @@ async def serving(
     requester = Requester(connection, patience=patience, presence=presence)
     await requester.open()
     InterestWatch(connection, requester)
-    gateway = Gateway(routes, requester, options=options, message_class=descriptors.message_class, own=own.answers)
+    gateway = Gateway(
+        routes,
+        requester,
+        options=options,
+        message_class=descriptors.message_class,
+        own=own.answers,
+        pools=(descriptors.pool, own.pool),
+    )
     _keep_health(own.health, connection, presence, routes)
     await presence.open()
     front = edge(gateway)

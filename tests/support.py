@@ -261,6 +261,18 @@ async def program(*arguments: str, cwd: Path = ROOT, env: dict[str, str] | None 
         await running.end()
 
 
+async def certify(folder: Path, *names: str) -> None:
+    """Write keys and certificates of <name>.test, each its own authority."""
+    for name in names:
+        process = await asyncio.create_subprocess_exec(
+            'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
+            '-subj', f'/CN={name}.test', '-addext', f'subjectAltName=DNS:{name}.test',
+            '-keyout', str(folder / f'{name}.key'), '-out', str(folder / f'{name}.pem'),
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert await process.wait() == 0
+
+
 Handler = Callable[..., Awaitable[Any]]
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support import running_actors, running_gateway
+from support import ROOT, program, running_actors, running_gateway
 
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
@@ -101,6 +101,23 @@ async def test_buf_curl_lists_and_describes(address: str) -> None:
 async def test_buf_curl_calls(address: str, method: str, messages: list[object], answers: list[object]) -> None:
     data = '\n'.join(map(json.dumps, messages))
     assert documents(await buf_curl(address, '-d', '@-', f'/demo.v1.Words/{method}', data=data)) == answers
+
+
+@pytest.mark.parametrize('version', [(), ('--http2-prior-knowledge',)], ids=['HTTP/1.1', 'HTTP/2'])
+@pytest.mark.parametrize('protocol', ['connect', 'grpcweb'])
+async def test_buf_curl_by_the_protocols_of_the_web(
+    nats: EmbeddedNats, protocol: str, version: tuple[str, ...]
+) -> None:
+    """In Envoy, with reflection by the same protocol where HTTP is such that it can be."""
+    proto = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
+    serve = ('serve', '--edge', 'envoy', '--listen', '127.0.0.1:0', '--nats', nats.url, '--proto', proto)
+    schema = () if version else ('--schema', str(ROOT / 'protos'))
+    async with running_actors(nats.url, ACTORS), program(*serve) as gateway:
+        address = (await gateway.says('serving ')).rpartition(' on ')[2]
+        for method, messages, answers in CALLS:
+            data = '\n'.join(map(json.dumps, messages))
+            command = (BUF, 'curl', '--protocol', protocol, *version, *schema, '-d', '@-')
+            assert documents(await run(*command, f'http://{address}/demo.v1.Words/{method}', data=data)) == answers
 
 
 async def test_the_health_that_grpcurl_sees(address: str) -> None:

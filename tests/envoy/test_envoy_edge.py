@@ -270,7 +270,8 @@ AS_DOCUMENTED = [
     *(header('x-bin', value, 'INTERNAL', 'is not base64') for value in (b'!!!', b'a', b'YQ==YQ==', b'\xff')),
     *(header('x-bin', value, 'OK') for value in (b'YQ', b'YQ==', b'')),
     # Requests
-    *(pseudo(':method', value, 'HTTP 405') for value in (b'GET', b'PUT')),
+    pseudo(':method', b'PUT', 'HTTP 405'),
+    pseudo(':method', b'GET', 'HTTP 405', but={UNARY: 'HTTP 400'}),  # it has no side effects, so Connect may GET it
     *(
         pseudo(':path', value, 'UNIMPLEMENTED', 'unknown method')
         for value in (b'/', b'/demo.v1.Words/Nope', b'/demo.v1.Words/Count/', b'/\xff', b'/%ff', b'/%2e')
@@ -281,10 +282,8 @@ AS_DOCUMENTED = [
         pseudo('content-type', value, 'UNIMPLEMENTED', 'only protobuf is served')
         for value in (b'application/grpc+foo', b'application/grpc+json')
     ),
-    *(
-        pseudo('content-type', value, 'HTTP 415')
-        for value in (b'application/json', b'image/jpeg', b'application/grpc-web', None)
-    ),
+    *(pseudo('content-type', value, 'HTTP 415') for value in (b'image/jpeg', b'application/grpc-webs', None)),
+    pseudo('content-type', b'application/json', 'HTTP 415', but={UNARY: 'HTTP 400'}),
     # Malformed to HTTP/2
     *(header('x', value, MALFORMED) for value in (b'a\r\nNats-Rollup: all', b'a\nb', b'a\rb', b'a\0b', b'\x7f')),
     *(header(name, b'v', MALFORMED) for name in ('x y', '', 'X-UPPER')),

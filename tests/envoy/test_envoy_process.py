@@ -15,7 +15,7 @@ import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
 from h2client import message, raw_client
 from hyperframe.frame import GoAwayFrame
-from support import NO_LIMITS, ROOT, Client, Program, program, running_actors, until, word_actors
+from support import NO_LIMITS, ROOT, Client, Program, certify, program, running_actors, until, word_actors
 from test_presence import NOT_SERVING, SERVING, check, health_message
 
 from natsgate.command.embedded import EmbeddedNats
@@ -421,14 +421,7 @@ async def test_several_addresses(nats: EmbeddedNats, tmp_path: Path) -> None:
 @pytest.fixture
 async def certificates(tmp_path: Path) -> Path:
     """A folder with key and certificate of gateway.test, which is its own authority, and of a client."""
-    for name in ('gateway', 'client'):
-        process = await asyncio.create_subprocess_exec(
-            'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
-            '-subj', f'/CN={name}.test', '-addext', f'subjectAltName=DNS:{name}.test',
-            '-keyout', str(tmp_path / f'{name}.key'), '-out', str(tmp_path / f'{name}.pem'),
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        assert await process.wait() == 0
+    await certify(tmp_path, 'gateway', 'client')
     return tmp_path
 
 
