@@ -88,12 +88,14 @@ class WebStream(WebCall[StreamDialect]):
         await self._put(b'')  # servers keep headers back until there is a body
 
     async def write(self, *messages: Message) -> None:
-        """Send messages. Raises StatusError for one that cannot be written, after those before it."""
+        """Send messages. Raises StatusError for one that cannot be written; those before it are sent."""
+        if not self._began:
+            await self._begin(())
+        if self._codec is None:
+            await self._put(b''.join(map(self._dialect.message, messages)))
+            return
         for message in messages:
-            written = await self._written(message)
-            if not self._began:
-                await self._begin(())
-            await self._put(self._dialect.message(written))
+            await self._put(self._dialect.message(await self._written(message)))
 
     async def _begin(self, initial: Metadata) -> None:
         self._began = True

@@ -132,7 +132,7 @@ class Fake:
             if word == 'initial':
                 await call.send_initial((('x-initial', '1'),))
             elif word == 'junk':
-                await call.write(Message(b'\xff'))
+                await call.write(Message(words_pb2.Word(word='good').SerializeToString()), Message(b'\xff'))
             else:
                 await call.write(Message(words_pb2.Word(word=word).SerializeToString(), compressed=word == 'squeezed'))
             if word == 'fail':
@@ -279,7 +279,9 @@ async def test_a_response_that_is_none(fake: Fake) -> None:
     assert (answer.status, answer.code, answer.header('x-a')) == (500, 'INTERNAL', None)
     assert json.loads(answer.body)['message'] == 'the response is not a demo.v1.CountResponse'
     split = await fake.ask(SPLIT, frame(b'{"text": "a junk b"}'), STREAM_JSON)
-    assert (split.code, split.messages) == ('INTERNAL', [{'word': 'a'}])
+    assert (split.code, split.messages) == ('INTERNAL', [{'word': 'a'}, {'word': 'good'}])
+    raw = await fake.ask(SPLIT, frame(words_pb2.SplitRequest(text='a junk').SerializeToString()), WEB)
+    assert [data for _, data in frames(raw.body)[:-1]] == [b'\n\x01a', b'\n\x04good', b'\xff']
 
 
 # GET
