@@ -25,7 +25,6 @@ SILENCE = 2.0
 
 _BATCH = 64 * 1024
 _OVERHEAD = 128
-_AT_ONCE = 128  # a quarter of the window: while these are written, the sender has credit to go on with
 
 
 class LinkBroken(Exception):  # noqa: N818
@@ -230,9 +229,13 @@ class Link:
             if self.closed:
                 return ()
             await self.arrival()
-        count = min(len(self._queue), _AT_ONCE)
-        self._given = tuple(self._queue.popleft() for _ in range(count))
-        return self._given
+        given, size = [self._queue.popleft()], 0
+        # No more than a quarter of the window: while these are written, the sender has credit to go on with.
+        while self._queue and len(given) < self._window.messages // 4 and size < self._window.bytes // 4:
+            given.append(self._queue.popleft())
+            size += len(given[-1].data)
+        self._given = given
+        return given
 
     def _taken(self, message: Message) -> None:
         more = self._in.taken(len(message.data))
