@@ -696,7 +696,7 @@ async def test_a_client_that_goes_while_it_does_not_read(shared: Shared, ends: s
     async with raw_client(shared.address, reads=False, settings={SettingCodes.INITIAL_WINDOW_SIZE: 0}) as client:
         stream = client.call(SERVER, [(b'x-do', b'torrent')])
         await stream.send(message(b''), end=True)
-        await until(lambda: handlers.sent > 20)
+        await until(lambda: handlers.sent > 10)
         await asyncio.sleep(0.3)
         if ends == 'reset':
             stream.cancel()
