@@ -51,7 +51,9 @@ class Consumer:
         first = self.actors[0]
         subjects = self.subjects
         filters = {'filter_subjects': subjects} if len(subjects) > 1 else {'filter_subject': subjects[0]}
-        return filters | {
+        # Workers of walnats may share the consumer, and could not declare it again with more.
+        ours = {} if first.event.walnats else filters | {'max_waiting': 2048}
+        return ours | {
             'durable_name': self.name,
             'description': first.description,
             'ack_policy': 'explicit',
@@ -60,7 +62,6 @@ class Consumer:
             'ack_wait': int(first.ack_wait * _SECOND),
             'max_deliver': -1,
             'max_ack_pending': first.max_ack_pending,
-            'max_waiting': 2048,
             'metadata': {ANSWERS: 'yes' if first.answers else 'no'},
         }
 
@@ -95,10 +96,11 @@ async def declare(connection: Connection, consumer: Consumer) -> None:
     one that was there before must not be removed.
     """
     stream = consumer.stream
-    body = {'stream_name': stream, 'config': consumer.config(), 'action': ''}
+    config = consumer.config()
+    body = {'stream_name': stream, 'config': config, 'action': ''}
     verb = f'CONSUMER.CREATE.{stream}.{consumer.name}'
     try:
-        await connection.api(f'{verb}.{consumer.subjects[0]}' if len(consumer.actors) == 1 else verb, body)
+        await connection.api(f'{verb}.{config["filter_subject"]}' if 'filter_subject' in config else verb, body)
     except ApiError as error:
         if error.err_code in _OVERLAP:
             raise ContractError(await _taken(connection, consumer)) from error

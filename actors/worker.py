@@ -21,13 +21,13 @@ from natsgate.actors.job import Job, answered, converse, handle
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.puller import Puller
 from natsgate.actors.verdict import RETRY_DELAYS, Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
-from natsgate.events import wire
+from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection
 from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
 from natsgate.events.publishing import too_large
-from natsgate.events.status import StatusError
+from natsgate.events.status import Code, StatusError
 from natsgate.events.subjects import reply_pattern
 from natsgate.events.wire import Response
 
@@ -59,7 +59,10 @@ class Worker:
         self._answers = actor.answers
         self._kind = actor.kind
         self._is_plain = actor.kind is Kind.UNARY and self._pool is None
-        self._may_reply = reply_pattern(actor.target).match if actor.answers else _NO_REPLY.match
+        self._walnats = actor.event.walnats
+        self._decode = walnats.decode_request if self._walnats else wire.decode_request
+        may_reply = walnats.reply_pattern if self._walnats else reply_pattern
+        self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
         self._young: list[Job] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -126,7 +129,7 @@ class Worker:
         """Decide whether the event is run, then run it or refuse it."""
         actor, clock = self.actor, self._connection.clock
         try:
-            head = wire.decode_request(header)
+            head = self._decode(header)
             if head.reply and self._answers and not self._may_reply(head.reply):
                 raise wire.Unreadable('its reply subject is not one of this target')
         except wire.Unreadable as error:
@@ -134,7 +137,7 @@ class Worker:
             job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event))
             self._refuse(job, unreadable(str(error)))
             return
-        attempt = delivery.attempt
+        attempt = delivery.attempt if head.due is None else max(1, delivery.attempt - 1)
         deadline = None if head.deadline is None else clock.to_local(head.deadline)
         context = Context(
             event=actor.event,
@@ -148,6 +151,8 @@ class Worker:
         job = Job(reply, delivery, head, deadline, context)
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=attempt, expired=self._is_late(job), cancelled=cancelled)
+        if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
+            refusal = Release(left)
         message = None
         if refusal is None and not self._kind.client_streams:
             try:
@@ -350,6 +355,13 @@ class Worker:
     def _respond(self, job: Job, response: Response) -> None:
         if not job.head.reply or not self._answers:
             return
+        wanted = _FOREVER
+        if self._walnats and walnats.takes_only_data(job.head.reply):
+            if response.status.code is not Code.OK:  # nobody could tell it from a result
+                event, status = job.head.id or job.delivery, response.status
+                log.warning('actor %s: %s is left without an answer: %s', self.actor.name, event, status)
+                return
+            wanted = walnats.RESPONSE_WANTED
         response = response.fitted()
         if job.exchange is not None:
             job.exchange.end(response)
@@ -358,7 +370,7 @@ class Worker:
         oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
         if oversized is not None:
             response, head = oversized, wire.encode_response(oversized)
-        remaining = _FOREVER if job.deadline is None else job.deadline - self._connection.clock.now()
+        remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
         self._outbox.send(
             job.head.reply.encode(), head, response.payload,
             sequence=job.delivery.sequence, deadline=self._loop.time() + remaining,

@@ -18,7 +18,7 @@ from natsgate.events.status import ContractError
 from natsgate.gateway.protos import Descriptors, load
 from natsgate.gateway.routes import Override, Route, routes
 
-_KEYS = {'methods': {'event', 'timeout', 'grace'}, 'services': {'timeout', 'grace'}}
+_KEYS = {'methods': {'event', 'walnats', 'timeout', 'grace'}, 'services': {'timeout', 'grace'}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +75,16 @@ def _override(keys: Mapping[str, Any], where: str) -> Override:
     event = keys.get('event')
     if event is not None and not isinstance(event, str):
         raise ContractError(f"{where}: event: {event!r} is not an event's name")
+    shared = keys.get('walnats')
+    if shared is not None and not isinstance(shared, bool):
+        raise ContractError(f'{where}: walnats: {shared!r} is not true or false')
     times = {}
     for name in ('timeout', 'grace'):
         try:
             times[name] = duration(str(keys[name])) if name in keys else None
         except ValueError as error:
             raise ContractError(f'{where}: {name}: {keys[name]!r} is not {error}') from None
-    return Override(event=event, **times)
+    return Override(event=event, walnats=shared, **times)
 
 
 def import_actors(names: Iterable[str], descriptors: Descriptors | None = None) -> Actors:
@@ -161,6 +164,9 @@ def _check_answer(route: Route, actor: Actor) -> None:
             f'actor {actor.name!r} listens to the plain event {route.subject!r}, but {method} wants a '
             f'response: bind it to the event .with_response(...)'
         )
+    if actor.event.walnats is not route.walnats:
+        one, other = ('its event', method) if actor.event.walnats else (method, 'its event')
+        raise ContractError(f'actor {actor.name!r}: {one} is declared as shared with walnats, {other} is not')
     if actor.kind is not route.kind:
         raise ContractError(
             f'actor {actor.name!r} answers {actor.kind.value} calls, but {method} makes {route.kind.value} calls'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from natsgate.events import subjects
+from natsgate.events import subjects, walnats
 from natsgate.events.kind import Kind
 from natsgate.events.serializers import Serializer, serializer_for
 from natsgate.events.status import ContractError
@@ -48,6 +48,8 @@ class Event(Generic[T]):
     """Shown in the stream's configuration."""
     limits: Limits = field(default=Limits(), kw_only=True)
     """What the event's stream holds."""
+    walnats: bool = field(default=False, kw_only=True)
+    """Shared with programs that use walnats: its stream and its headers. A full stream then drops the oldest."""
 
     def __post_init__(self) -> None:
         subjects.checked_name(self.name, 'event')
@@ -67,7 +69,7 @@ class Event(Generic[T]):
     @property
     def stream_name(self) -> str:
         """The stream that holds the event until its actors have taken it."""
-        return subjects.stream_of(self.name)
+        return walnats.stream_of(self.name) if self.walnats else subjects.stream_of(self.name)
 
     def encode(self, message: T) -> bytes:
         """The message as bytes. Raises SerializerError."""
@@ -84,8 +86,11 @@ class Event(Generic[T]):
     ) -> EventWithResponse[T, R]:
         """The same event, for actors that answer it and callers that wait for the answer.
 
-        `kind` says who sends more than one message; such an event is asked with stream().
+        `kind` says who sends more than one message; such an event is asked with stream(). Raises ContractError for an
+        event that walnats shares and that streams, which it cannot.
         """
+        if self.walnats and kind is not Kind.UNARY:
+            raise ContractError(f'event {self.name!r}: walnats knows no streaming calls; leave walnats=True out')
         return EventWithResponse(
             subject_name=self.subject_name,
             stream_name=self.stream_name,
@@ -97,6 +102,7 @@ class Event(Generic[T]):
             description=self.description,
             limits=self.limits,
             kind=kind,
+            walnats=self.walnats,
         )
 
 
@@ -133,6 +139,8 @@ class EventWithResponse(Generic[T, R]):
     """The gRPC service that the event is a method of: it shares the service's work-queue stream."""
     kind: Kind = Kind.UNARY
     """Who streams."""
+    walnats: bool = False
+    """Shared with programs that use walnats."""
     idempotent: bool = False
     """Running it twice does no harm: what may have run is then reported as UNAVAILABLE, which invites a retry."""
 

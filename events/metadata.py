@@ -16,8 +16,11 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 """Pairs of key and value, in order, keys repeated as often as they were sent; values of `-bin` keys are bytes."""
 
 TRACE_KEYS = frozenset({'traceparent', 'tracestate', 'baggage'})
+TRACE_ID = 'trace-id'
+"""The key of a trace id that is no W3C traceparent."""
 
 _KEY = re.compile(r'[0-9a-z_.-]+\Z')
+_TRACEPARENT = re.compile(r'[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z')
 _ENTRY_OVERHEAD = 32
 _KEPT_BY_GRPC = frozenset(
     {'te', 'content-type', 'content-length', 'connection', 'host', 'transfer-encoding', 'user-agent', 'grpc-status',
@@ -64,6 +67,11 @@ def _encoded(key: str, value: str | bytes) -> str:
     if not _is_printable(value):
         raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
     return value
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether it is a W3C traceparent."""
+    return _TRACEPARENT.match(text) is not None
 
 
 def _is_printable(text: str) -> bool:

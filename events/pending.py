@@ -25,6 +25,12 @@ class Destination:
     """An event stream: it keeps nothing when no actor is registered."""
     grace: float | None = None
     """Seconds for which a call waits although no worker lives; None leaves it to the requester."""
+    walnats: bool = False
+    """It is shared with programs of walnats: their wire, and no signs of life."""
+
+    def id_of(self, call_id: str) -> str:
+        """The id on the stream of a call that is known by this id: no other event's there."""
+        return call_id if self.walnats else f'{self.subject}:{call_id}'
 
 
 class OnMessage(Protocol):

@@ -27,7 +27,8 @@ class PresenceWatch:
 
     def __init__(self, connection: Connection, destinations: Iterable[Destination]) -> None:
         self._connection = connection
-        self._destinations = {destination.subject: destination for destination in destinations}
+        # The actors of walnats give no signs of life: such calls wait for their deadline.
+        self._destinations = {each.subject: each for each in destinations if not each.walnats}
         self._subjects: dict[str, set[str]] = {}
         for destination in self._destinations.values():
             self._subjects.setdefault(destination.target, set()).add(destination.subject)
@@ -71,7 +72,7 @@ class PresenceWatch:
     def refusal(self, destination: Destination) -> Response | None:
         """The answer to a call that no worker would take in time; None: it is worth waiting."""
         now = self._connection.clock.now()
-        if now < self._settled_at or destination.subject in self.served:
+        if now < self._settled_at or destination.subject in self.served or destination.walnats:
             return None
         subject, leases = destination.subject, self._leases
         if not leases.was_served(subject) and leases.lives(destination.target):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from natsgate.events import wire
+from natsgate.events import walnats, wire
 from natsgate.events.cloud_event import CloudEvent
 from natsgate.events.connection import Connection, ConnectOptions, Disconnected, NoResponders, open_connection
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
 from natsgate.events.kind import Kind
-from natsgate.events.metadata import Metadata, MetadataError
+from natsgate.events.metadata import TRACE_ID, Metadata, MetadataError, is_traceparent
 from natsgate.events.pending import Destination
 from natsgate.events.presence import PresenceWatch
 from natsgate.events.publishing import Again, Refused, read_ack, too_large
@@ -30,10 +29,7 @@ T = TypeVar('T')
 R = TypeVar('R')
 
 DEFAULT_SERVER = 'nats://127.0.0.1:4222'
-TRACE_ID = 'trace-id'
-"""The metadata key of a trace id that is not a W3C traceparent."""
 
-_TRACEPARENT = re.compile(r'[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z')
 _KEYED = 1000
 _KEYED_FOR = 60.0
 
@@ -129,8 +125,8 @@ class ConnectedEvents:
         """
         destination = self._destination(event)
         uid, pairs, extra = _described(uid, trace_id, meta)
-        head = wire.RequestHead(id=f'{destination.subject}:{uid}' if uid else '', metadata=pairs)
-        block, payload = _block(head, extra), event.encode(message)
+        head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)
+        block, payload = _block(destination, head, extra), event.encode(message)
         size = len(block) + len(payload)
         if (refusal := too_large(size, self.connection.max_payload)) is not None:
             raise StatusError(refusal.status)
@@ -258,6 +254,7 @@ def destination_of(event: AnyEvent) -> Destination:
         target=answered.target if answered else event.name,
         idempotent=answered is not None and answered.idempotent,
         interest=is_interest(event),
+        walnats=event.walnats,
     )
 
 
@@ -272,15 +269,16 @@ def _described(
     elif meta:
         pairs += meta.items()
     if trace_id is not None:
-        pairs.append(('traceparent' if _TRACEPARENT.match(trace_id) else TRACE_ID, trace_id))
+        pairs.append(('traceparent' if is_traceparent(trace_id) else TRACE_ID, trace_id))
     if uid is not None and (not uid or not uid.isascii() or not uid.isprintable()):
         raise ContractError(f'uid {uid[:80]!r}: printable ASCII, and not empty')
     return uid, tuple(pairs), extra
 
 
-def _block(head: wire.RequestHead, extra: str) -> bytes:
+def _block(destination: Destination, head: wire.RequestHead, extra: str) -> bytes:
+    encode = walnats.encode_request if destination.walnats else wire.encode_request
     try:
-        return wire.encode_request(head, extra=extra)
+        return encode(head, extra=extra)
     except MetadataError as error:
         response = failed(Failure.BAD_METADATA, str(error))
         raise StatusError(response.status) from error

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 
-from natsgate.events import frames, subjects, wire
+from natsgate.events import frames, subjects, walnats, wire
 from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.failures import Failure, failed
 from natsgate.events.flow import Window
@@ -206,7 +206,7 @@ class Requester:
 
     def _id(self, destination: Destination, call_id: str) -> str:
         self._calls += 1
-        return f'{destination.subject}:{call_id}' if call_id else f'{destination.subject}:{self._ids}.{self._calls}'
+        return destination.id_of(call_id) if call_id else f'{destination.subject}:{self._ids}.{self._calls}'
 
     def _request(
         self, destination: Destination, payload: bytes, head: wire.RequestHead, token: str, *,
@@ -215,8 +215,9 @@ class Requester:
         refused = self._refusal(destination, timeout)
         if refused is not None:
             return refused
+        encode = walnats.encode_request if destination.walnats else wire.encode_request
         try:
-            block = wire.encode_request(head, ttl=max(1, math.ceil(ttl)), extra=extra)
+            block = encode(head, ttl=max(1, math.ceil(ttl)), extra=extra)
         except MetadataError as error:
             return failed(Failure.BAD_METADATA, str(error))
         size = len(block) + len(payload)
@@ -298,6 +299,9 @@ class Requester:
         try:
             self.end(pending, wire.decode_response(header, payload))
         except wire.Stray as error:
+            if pending.destination.walnats:  # its actors answer with data alone, and send our headers back
+                self.end(pending, Response(payload=payload))
+                return
             self.strays += 1
             log.warning('a message on a reply subject is not a response and was passed over: %s', error)
         except wire.Unreadable as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from natsgate.events import walnats
 from natsgate.events.connection import ApiError, Connection
 from natsgate.events.event import AnyEvent, Event, EventWithResponse, Limits
 from natsgate.events.status import ContractError
@@ -36,6 +37,8 @@ class StreamOptions:
 
 def stream_config(event: AnyEvent, options: StreamOptions = StreamOptions()) -> dict[str, Any]:
     """The configuration of the stream that holds this event. Pure."""
+    if event.walnats:
+        return walnats.stream_config(event.subject_name, event.limits, event.description)
     service = event.service if isinstance(event, EventWithResponse) else None
     limits = event.limits
     config: dict[str, Any] = {
@@ -75,11 +78,17 @@ async def declare(
 ) -> None:
     """Create the events' streams, or bring those that are there to the declared limits, all at the same time.
 
-    What is not declared here (replicas, storage, placement of a stream that exists) stays as an operator set it.
+    A stream that is shared with walnats is never changed. What is not declared here (replicas, storage, placement of a
+    stream that exists) stays as an operator set it.
     Raises ContractError when the server cannot do it, ConnectionError or TimeoutError when NATS is away.
     """
-    configs = {event.stream_name: stream_config(event, options) for event in events}
-    await asyncio.gather(*(_declare_one(connection, config, create, update) for config in configs.values()))
+    by_stream = {event.stream_name: event for event in events}
+    await asyncio.gather(
+        *(
+            _declare_one(connection, stream_config(event, options), create, update and not event.walnats)
+            for event in by_stream.values()
+        )
+    )
 
 
 async def _declare_one(connection: Connection, config: dict[str, Any], create: bool, update: bool) -> None:
@@ -92,9 +101,11 @@ async def _declare_one(connection: Connection, config: dict[str, Any], create: b
                 raise
             await _create(connection, config)
             return
+        if not update:
+            return
         wanted = current | {key: config[key] for key in config if key not in ('storage', 'num_replicas')}
         wanted['metadata'] = current.get('metadata', {}) | config['metadata']
-        if update and wanted != current:
+        if wanted != current:
             await connection.api(f'STREAM.UPDATE.{name}', wanted)
     except ApiError as error:
         raise ContractError(f'stream {name} ({", ".join(config["subjects"])}): {error.description}') from error

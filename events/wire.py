@@ -62,6 +62,8 @@ class RequestHead(NamedTuple):
     """Messages and bytes that may be sent in answer before more credit is given."""
     metadata: Metadata = ()
     """What the caller sent."""
+    due: int | None = None
+    """Microseconds since 1970 before which a program of walnats wants it not to be handled."""
 
 
 class Response(NamedTuple):

@@ -175,6 +175,7 @@ def destination_of(route: Route) -> Destination:
         idempotent=route.idempotent,
         interest=route.target != route.service,
         grace=route.grace,
+        walnats=route.walnats,
     )
 
 

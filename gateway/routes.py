@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from natsgate.events import subjects
+from natsgate.events import subjects, walnats
 from natsgate.events.kind import Kind
 from natsgate.events.status import ContractError
 from natsgate.gateway.protos import Descriptors
@@ -44,6 +44,8 @@ class Route:
     """Seconds that a call may take; for a streaming call: that may pass between two messages. None: the gateway's."""
     grace: float | None
     """Seconds for which calls wait although no worker lives; None: the default of 10 s."""
+    walnats: bool
+    """Whether its event is shared with actors of walnats."""
     idempotent: bool
     """Whether the method is declared NO_SIDE_EFFECTS or IDEMPOTENT: running it twice does no harm."""
     request_type: str
@@ -58,6 +60,8 @@ class Override:
 
     event: str | None = None
     """Publish to the plain event of this name."""
+    walnats: bool | None = None
+    """Whether that event is shared with actors of walnats."""
     timeout: float | None = None
     """Seconds that a call may take; for a streaming call: that may pass between two messages."""
     grace: float | None = None
@@ -102,24 +106,32 @@ def _routes(descriptors: Descriptors, service: ServiceDescriptor, overrides: Map
         )
         if grace is not None and grace < 0:
             raise ContractError(f'{name}: a grace of {grace:g} s; it must not be negative')
-        yield _route(method, event, timeout, grace)
+        shared = override.walnats if override.walnats is not None else bool(option and option.walnats)  # type: ignore[attr-defined]
+        yield _route(method, event, timeout, grace, shared)
 
 
 def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _route(method: MethodDescriptor, event: str, timeout: float | None, grace: float | None) -> Route:
+def _route(method: MethodDescriptor, event: str, timeout: float | None, grace: float | None, shared: bool) -> Route:
     service = method.containing_service.full_name
+    kind = Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming)
+    if shared and not event:
+        raise ContractError(f'{service}/{method.name}: walnats: say which event of its it is, with `event`')
+    if shared and kind is not Kind.UNARY:
+        raise ContractError(f'{service}/{method.name}: walnats knows no {kind.value} calls')
+    stream_of = walnats.stream_of if shared else subjects.stream_of
     return Route(
         method=f'/{service}/{method.name}',
         service=service,
-        kind=Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming),
+        kind=kind,
         subject=event or subjects.service_subject(service, method.name),
-        stream=subjects.stream_of(event) if event else subjects.service_stream(service),
+        stream=stream_of(event) if event else subjects.service_stream(service),
         target=event or service,
         timeout=timeout,
         grace=grace,
+        walnats=shared,
         idempotent=method.GetOptions().idempotency_level in _IDEMPOTENT,
         request_type=method.input_type.full_name,
         response_type=method.output_type.full_name,

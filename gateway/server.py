@@ -115,6 +115,7 @@ async def serving(
 def _keep_health(health: Health, connection: Connection, presence: PresenceWatch, routes: Mapping[str, Route]) -> None:
     """The whole server is as healthy as its connection to NATS; a service also wants a worker."""
     subjects: dict[str, set[str]] = {}
+    unseen = {route.service for route in routes.values() if route.walnats}  # its actors give no signs of life
     for route in routes.values():
         subjects.setdefault(route.service, set()).add(route.subject)
 
@@ -122,7 +123,7 @@ def _keep_health(health: Health, connection: Connection, presence: PresenceWatch
         connected = connection.connected
         health.set(WHOLE_SERVER, connected)
         for service, of_service in subjects.items():
-            health.set(service, connected and not of_service.isdisjoint(presence.served))
+            health.set(service, connected and (service in unseen or not of_service.isdisjoint(presence.served)))
 
     connection.on_connected.append(look)
     connection.on_disconnected.append(look)
