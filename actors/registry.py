@@ -12,6 +12,7 @@ from natsgate.actors.beats import Beats
 from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
+from natsgate.actors.emitter import Emitter
 from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
@@ -124,6 +125,7 @@ class ConnectedActors:
             Worker(self.connection, actor, calls, puller) for puller in pullers for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
+        emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
@@ -131,6 +133,7 @@ class ConnectedActors:
             for puller in pullers:
                 await puller.open()
             await beats.open()
+            await emitter.open()
             self.listening.set()
             if burst:
                 await asyncio.gather(*(puller.empty.wait() for puller in pullers))
@@ -140,12 +143,15 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls))
+            await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls, emitter))
 
-    async def _drain(self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls) -> None:
+    async def _drain(
+        self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls, emitter: Emitter
+    ) -> None:
         for puller in pullers:
             puller.stop()
         beats.drain()
+        await emitter.close()
         with suppress(Disconnected, TimeoutError):
             # What was asked for before is on the way, and is run: given back, it would count as an attempt.
             await self.connection.synced(timeout=2)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from natsgate.events import walnats, wire
+from natsgate.events import delays, walnats, wire
 from natsgate.events.cloud_event import CloudEvent
 from natsgate.events.connection import Connection, ConnectOptions, Disconnected, NoResponders, open_connection
+from natsgate.events.delays import Delays
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
@@ -98,6 +100,7 @@ class ConnectedEvents:
         self._destinations = {event.subject_name: destination_of(event) for event in events}
         self._events = tuple(events)
         self._keyed: dict[str, asyncio.Task[Response]] = {}
+        self._delays = Delays(connection)
         InterestWatch(connection, requester)
 
     async def register(self, *, create: bool = True, update: bool = True, options: StreamOptions | None = None) -> None:
@@ -114,6 +117,7 @@ class ConnectedEvents:
         *,
         uid: str | None = None,
         trace_id: str | None = None,
+        delay: float | None = None,
         meta: CloudEvent | Mapping[str, str] | None = None,
         sync: bool = False,
     ) -> None:
@@ -121,35 +125,66 @@ class ConnectedEvents:
 
         `uid`: an event of the same id is stored once within the stream's window of 60 s. `trace_id`: a W3C
         traceparent, or any text. `meta`: a CloudEvent (its id is the uid unless one is given) or metadata.
-        `sync`: wait until the stream has stored it; raises StatusError when it does not.
+        `sync`: wait until the stream has stored it; raises StatusError when it does not. `delay`: seconds for which
+        the event waits before any actor gets it, in a stream of its own; it is always stored before this returns, and
+        an event of the same id that waits already is replaced.
         """
         destination = self._destination(event)
         uid, pairs, extra = _described(uid, trace_id, meta)
         head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)
-        block, payload = _block(destination, head, extra), event.encode(message)
+        payload = event.encode(message)
+        if delay and destination.walnats:
+            head = head._replace(due=self._due(delay))  # its actors themselves wait until then
+        elif delay:
+            await self._hold(destination, head, extra, payload, delay)
+            return
+        await self._publish(destination.subject, destination.stream, _block(destination, head, extra), payload, sync)
+
+    async def _publish(self, subject: str, stream: str, block: bytes, payload: bytes, sync: bool) -> None:
         size = len(block) + len(payload)
         if (refusal := too_large(size, self.connection.max_payload)) is not None:
             raise StatusError(refusal.status)
         if sync:
-            await self._store(destination, block, payload)
+            await self._store(subject, stream, block, payload)
         else:
-            subject = destination.subject.encode()
-            self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (subject, len(block), size, block, payload))
+            where = subject.encode()
+            self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(block), size, block, payload))
 
-    async def _store(self, destination: Destination, block: bytes, payload: bytes) -> None:
+    async def _store(self, subject: str, stream: str, block: bytes, payload: bytes) -> None:
         try:
-            header, data = await self.connection.request(destination.subject, payload, header=block)
-            ack = read_ack(header, data, stream=destination.stream, seen=False)
+            header, data = await self.connection.request(subject, payload, header=block)
+            ack = read_ack(header, data, stream=stream, seen=False)
         except NoResponders:
-            text = f'no stream takes the event: {destination.stream} is not there; register() makes it'
-            ack = Refused(failed(Failure.NO_STREAM, text, stream=destination.stream))
+            text = f'no stream takes the event: {stream} is not there; register() makes it'
+            ack = Refused(failed(Failure.NO_STREAM, text, stream=stream))
         except Disconnected as error:
             ack = Refused(failed(Failure.DISCONNECTED, f'NATS is away: {error}'))
         except TimeoutError:
-            ack = Refused(failed(Failure.PUBLISH_UNCERTAIN, f'stream {destination.stream} did not acknowledge'))
+            ack = Refused(failed(Failure.PUBLISH_UNCERTAIN, f'stream {stream} did not acknowledge'))
         match ack:
             case Again(refusal) | Refused(refusal):
                 raise StatusError(refusal.status)
+
+    async def _hold(
+        self, destination: Destination, head: wire.RequestHead, extra: str, payload: bytes, delay: float
+    ) -> None:
+        due = self._due(delay)
+        try:
+            await self._delays.declare(destination)
+        except (ConnectionError, TimeoutError) as error:
+            raise StatusError(failed(Failure.DISCONNECTED, f'NATS is away: {error}').status) from error
+        event_id = head.id or destination.id_of(secrets.token_hex(16))
+        held = delays.held(destination.stream, destination.subject, event_id, due)
+        block = _block(destination, head._replace(id=''), held.lines + extra)
+        try:
+            await self._publish(held.subject, delays.STREAM, block, payload, sync=True)
+        except StatusError:
+            self._delays.forget()  # should it be gone, it is made again
+            raise
+
+    def _due(self, delay: float) -> int:
+        clock = self.connection.clock
+        return clock.to_broker(clock.now() + delays.checked_delay(delay))
 
     async def request(
         self,

@@ -21,6 +21,12 @@ CANCEL_PREFIX = '_CANCEL.'
 PRESENCE_PREFIX = '_PRESENCE.'
 """`_PRESENCE.<target>.<worker id>`: workers say that they live; `_PRESENCE.<target>.@ask` asks them to."""
 
+DELAY_PREFIX = '_DELAY.'
+"""`_DELAY.held.<stream>.<event>.<token>`: an event that waits; `_DELAY.due.` and the same: one that is due."""
+
+EMIT_PREFIX = '_EMIT.'
+"""`_EMIT.<stream>`: where the workers of a stream's events get what is due."""
+
 ASK = '@ask'
 
 NAME = re.compile(r'[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z')
@@ -91,3 +97,30 @@ def cancel_subject(target: str) -> str:
 def presence_subject(target: str, worker_id: str) -> str:
     """Where a worker says that it lives; `*` for all of them."""
     return f'{PRESENCE_PREFIX}{target}.{worker_id}'
+
+
+def held_subject(stream: str, subject: str, token: str) -> str:
+    """Where an event of this subject waits until it is due."""
+    return f'{DELAY_PREFIX}held.{stream}.{subject}.{token}'
+
+
+def due_subject(stream: str, subject: str, token: str) -> str:
+    """Where the server puts it then."""
+    return f'{DELAY_PREFIX}due.{stream}.{subject}.{token}'
+
+
+def all_due(stream: str) -> str:
+    """All that is due for the events of a stream."""
+    return f'{DELAY_PREFIX}due.{stream}.>'
+
+
+def read_due(stream: str, subject: str) -> str | None:
+    """The event's subject in the subject of one that is due; None for another subject."""
+    prefix = f'{DELAY_PREFIX}due.{stream}.'
+    event, dot, _ = subject[len(prefix) :].rpartition('.')
+    return event if subject.startswith(prefix) and dot and NAME.match(event) else None
+
+
+def emitter_subject(stream: str) -> str:
+    """Where one of the workers gets it, to emit it."""
+    return EMIT_PREFIX + stream

@@ -71,6 +71,8 @@ def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = ''
         block += f'{REPLY}: {head.reply}\r\n'
     if head.deadline is not None:  # walnats passes it over, an actor of ours does not
         block += f'{wire.DEADLINE}: {head.deadline}\r\n'
+    if head.due is not None:
+        block += f'{DELAY}: {head.due / 1e6}\r\n'
     for pair in head.metadata:
         key = pair[0]
         line = metadata.encode((pair,), '')
