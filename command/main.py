@@ -23,6 +23,7 @@ from natsgate.command.flags import CommandParser, Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
 from natsgate.command.hosted import ARGUMENTS
 from natsgate.command.loading import Overrides, overrides_of
+from natsgate.command.monitor import monitor
 from natsgate.command.nats import NatsAway
 from natsgate.command.parent import command_of, parent
 from natsgate.command.serve import serve, serve_until
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'work': (options.WorkSettings, 'run actors'),
     'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
     'call': (options.CallSettings, 'make a call, or list the methods: JSON in, JSON out'),
+    'monitor': (options.MonitorSettings, 'show the events that go by, until Ctrl-C'),
     'healthcheck': (options.HealthcheckSettings, 'ask a gateway whether it serves; for containers'),
     'demo': (options.DemoSettings, 'see it all work on this machine'),
 }
@@ -123,6 +125,8 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
         case 'call':
             if told := _loop(call(settings, flags['address'], flags['method'], flags['data'])):
                 print(told)
+        case 'monitor':
+            _loop(monitor(settings, overrides))
         case 'healthcheck':
             print(_loop(healthcheck(settings, flags['address'] or address_to_ask(listen))))
         case 'demo':

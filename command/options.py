@@ -169,6 +169,18 @@ class CallSettings(ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonitorSettings(NatsSettings, ProtoSettings, LogSettings):
+    """`natsgate monitor`."""
+
+    what: tuple[str, ...] = setting(
+        (), 'PKG.SERVICE/METHOD, PKG.SERVICE, an event, or events with wildcards (default: all methods)',
+        metavar='WHAT', many=True, positional=True,
+    )  # fmt: skip
+    count: int = setting(0, 'stop after so many (default: go on until Ctrl-C)', parse=count)
+    output: str = setting('text', 'text for people, json for machines', parse=one_of('text', 'json'))
+
+
+@dataclass(frozen=True, kw_only=True)
 class HealthcheckSettings(LogSettings):
     """`natsgate healthcheck`."""
 
@@ -190,4 +202,6 @@ class DemoSettings(LogSettings):
     keep: bool = setting(False, 'go on serving until Ctrl-C', parse=boolean)
 
 
-ALL = (ServeSettings, WorkSettings, CheckSettings, CallSettings, HealthcheckSettings, DemoSettings)
+ALL = (
+    ServeSettings, WorkSettings, CheckSettings, CallSettings, MonitorSettings, HealthcheckSettings, DemoSettings,
+)  # fmt: skip

@@ -12,6 +12,7 @@ from natsgate.events.connection import Connection, ConnectOptions
 from natsgate.events.event import Event, EventWithResponse, Limits
 from natsgate.events.kind import Kind
 from natsgate.events.metadata import Metadata
+from natsgate.events.monitor import Feed, Seen
 from natsgate.events.registry import ConnectedEvents, Events
 from natsgate.events.responses import Responses
 from natsgate.events.serializers import Serializer, SerializerError
@@ -28,10 +29,12 @@ __all__ = [
     'Event',
     'EventWithResponse',
     'Events',
+    'Feed',
     'Kind',
     'Limits',
     'Metadata',
     'Responses',
+    'Seen',
     'Serializer',
     'SerializerError',
     'Service',

@@ -18,6 +18,7 @@ from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
 from natsgate.events.kind import Kind
 from natsgate.events.metadata import TRACE_ID, Metadata, MetadataError, is_traceparent
+from natsgate.events.monitor import Feed, Seen, read
 from natsgate.events.pending import Destination
 from natsgate.events.presence import PresenceWatch
 from natsgate.events.publishing import Again, Refused, read_ack, too_large
@@ -272,6 +273,25 @@ class ConnectedEvents:
         if isinstance(call, Response):
             raise StatusError(call.status, trailing=call.trailing)
         return Responses(call, event, message if many else None)
+
+    @asynccontextmanager
+    async def monitor(self) -> AsyncIterator[Feed]:
+        """A live feed of all these events, decoded: `async with conn.monitor() as feed: async for seen in feed: …`.
+
+        What is emitted while nobody listens is not seen. Raises Disconnected, TimeoutError.
+        """
+        by_subject = {event.subject_name.encode(): event for event in self._events}
+
+        def read_event(subject: bytes, header: bytes | None, payload: bytes) -> Seen:
+            event = by_subject[subject]
+            return read(subject, header, payload, event.decode, shared_with_walnats=event.walnats)
+
+        feed = Feed(self.connection, (event.subject_name for event in self._events), read_event)
+        await feed.open()
+        try:
+            yield feed
+        finally:
+            feed.close()
 
     def _destination(self, event: AnyEvent) -> Destination:
         try:
