@@ -45,3 +45,4 @@ def set_up(level: str, form: str, process: int = 0) -> None:
     logging.getLogger('grpc').setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.WARNING)
     logging.getLogger('nats').setLevel(logging.ERROR)
+    logging.getLogger('watchfiles').setLevel(logging.WARNING)

@@ -18,6 +18,7 @@ from natsgate.command.check import check
 from natsgate.command.child import Child, as_told
 from natsgate.command.client import Unaskable
 from natsgate.command.demo.run import demo
+from natsgate.command.dev import dev
 from natsgate.command.envoy import envoy
 from natsgate.command.flags import CommandParser, Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
@@ -44,6 +45,7 @@ DEFAULT_FILE = Path('natsgate.toml')
 COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'serve': (options.ServeSettings, 'run the gateway: gRPC in, NATS out'),
     'work': (options.WorkSettings, 'run actors'),
+    'dev': (options.DevSettings, 'run nats-server, gateway and actors, anew when a file changes'),
     'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
     'call': (options.CallSettings, 'make a call, or list the methods: JSON in, JSON out'),
     'monitor': (options.MonitorSettings, 'show the events that go by, until Ctrl-C'),
@@ -120,6 +122,8 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
             _loop(serve(settings, overrides))
         case 'work':
             _loop(work(settings, overrides))
+        case 'dev':
+            _loop(dev(settings, flags['config']))
         case 'check':
             print(check(settings, overrides))
         case 'call':

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from natsgate.command.child import Child
 from natsgate.command.settings import setting
-from natsgate.command.values import address, boolean, count, duration, header, one_of, origin, path, size
+from natsgate.command.values import address, boolean, count, duration, header, one_of, origin, path, port, size
 
 LEVELS = ('debug', 'info', 'warning', 'error')
 
@@ -139,6 +139,17 @@ class WorkSettings(ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DevSettings(ListenSettings, ProtoSettings, LogSettings):
+    """`natsgate dev`."""
+
+    actors: tuple[str, ...] = setting(
+        (), 'what to run: module:NAME of an Actors', metavar='MODULE:NAME', many=True, positional=True
+    )
+    watch: tuple[Path, ...] = setting((Path(),), 'a folder whose files count', parse=path, many=True)
+    nats_port: int = setting(0, 'where the nats-server listens (default: a free port)', parse=port)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckSettings(ProtoSettings, LogSettings):
     """`natsgate check`."""
 
@@ -203,5 +214,6 @@ class DemoSettings(LogSettings):
 
 
 ALL = (
-    ServeSettings, WorkSettings, CheckSettings, CallSettings, MonitorSettings, HealthcheckSettings, DemoSettings,
+    ServeSettings, WorkSettings, DevSettings, CheckSettings, CallSettings, MonitorSettings, HealthcheckSettings,
+    DemoSettings,
 )  # fmt: skip

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from natsgate.command import restarts
-from natsgate.command.child import Child, dying_with_us
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.options import NatsSettings, ServeSettings, WorkSettings
 from natsgate.command.ports import reserved
 from natsgate.command.signals import AnyStop, Stop
+from natsgate.command.spawn import spawned
 from natsgate.events.status import ContractError
 
 log = logging.getLogger('natsgate.command')
@@ -156,29 +156,14 @@ class Children:
             self._ready.discard(number)
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
-        hear, tell = os.pipe()
         told = dict(self._told) | {'workers': 1}
         if self._name:
             told['name'] = f'{self._name}-{number}'
-        child = Child(number=number, ready=tell, settings=told)
-        try:
-            # In a session of its own: Ctrl-C in a terminal goes to the whole group, and would count twice.
-            process = await asyncio.create_subprocess_exec(
-                *dying_with_us(), *self._command, stdin=asyncio.subprocess.DEVNULL, pass_fds=(tell,),
-                env=os.environ | child.to_environment(), start_new_session=True,
-            )  # fmt: skip
-        except BaseException:
-            os.close(hear)
-            raise
-        finally:
-            os.close(tell)
-        asyncio.get_running_loop().add_reader(hear, self._hear, hear, number, process.pid)
+        process, ready = await spawned(self._command, number=number, settings=told)
+        ready.add_done_callback(lambda ready: self._hear(ready.result(), number, process.pid))
         return process
 
-    def _hear(self, hear: int, number: int, pid: int) -> None:
-        ready = os.read(hear, 1)
-        asyncio.get_running_loop().remove_reader(hear)
-        os.close(hear)
+    def _hear(self, ready: bool, number: int, pid: int) -> None:
         self._starts.release()
         if not ready:
             return  # it ended before it was

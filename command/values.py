@@ -42,6 +42,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """The number of a port."""
+    if not text.strip().isdecimal() or not 0 < int(text) <= _MAX_PORT:
+        raise ValueError(f'a port, 1 to {_MAX_PORT}')
+    return int(text)
+
+
 def boolean(text: str) -> bool:
     """Yes or no, in the usual spellings."""
     known = {'1': True, 'true': True, 'yes': True, 'on': True, '0': False, 'false': False, 'no': False, 'off': False}
