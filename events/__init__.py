@@ -18,8 +18,11 @@ from natsgate.events.responses import Responses
 from natsgate.events.serializers import Serializer, SerializerError
 from natsgate.events.service import Service
 from natsgate.events.status import Code, ContractError, Status, StatusError
+from natsgate.events.ticks import Clock
+from natsgate.events.wrappers import GzipSerializer, HmacSerializer
 
 __all__ = [
+    'Clock',
     'CloudEvent',
     'Code',
     'ConnectOptions',
@@ -30,6 +33,8 @@ __all__ = [
     'EventWithResponse',
     'Events',
     'Feed',
+    'GzipSerializer',
+    'HmacSerializer',
     'Kind',
     'Limits',
     'Metadata',

@@ -1,0 +1,69 @@
+"""Clock: an event at every full minute, or at another period. Its actors are the jobs that run by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from natsgate.events.event import Event
+from natsgate.events.status import ContractError, StatusError
+
+if TYPE_CHECKING:
+    from natsgate.events.registry import ConnectedEvents
+
+log = logging.getLogger('natsgate.events')
+
+MINUTE_PASSED = Event('minute-passed', datetime)
+"""What a Clock emits unless it is told otherwise."""
+
+_AGAIN = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Emits the time whenever a period has passed. Run as many as you like: each tick counts once.
+
+    Ticks are at multiples of the period since 1970 on the broker's clock, and carry that moment, in UTC.
+    """
+
+    event: Event[datetime] = MINUTE_PASSED
+    """What is emitted; clocks with other periods need other events."""
+    period: float = 60
+    """Seconds from one tick to the next."""
+    meta: Mapping[str, str] | None = None
+    """Metadata of each tick."""
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.period <= 366 * 86400:
+            raise ContractError(f'clock {self.event.name!r}: a period of {self.period} s: 0.01 s to a year')
+
+    async def run(self, conn: ConnectedEvents, *, burst: bool = False) -> None:
+        """Tick until it is cancelled; in a `burst` once. A tick that cannot be emitted is tried until the next one."""
+        period = round(self.period * 1e6)
+        clock = conn.connection.clock
+        tick = clock.to_broker(clock.now()) // period
+        while True:
+            tick += 1
+            await asyncio.sleep(clock.to_local(tick * period) - clock.now())
+            emitted = await self._emit(conn, tick * period, until=(tick + 1) * period)
+            if not emitted:
+                tick = clock.to_broker(clock.now()) // period
+            if burst:
+                return
+
+    async def _emit(self, conn: ConnectedEvents, moment: int, *, until: int) -> bool:
+        clock, when = conn.connection.clock, datetime.fromtimestamp(moment / 1e6, UTC)
+        while True:
+            try:
+                await conn.emit(self.event, when, uid=f'{moment}', meta=self.meta, sync=True)
+            except StatusError as error:
+                log.warning('clock %s: the tick of %s is not emitted: %s', self.event.name, when, error)
+                await asyncio.sleep(min(_AGAIN, self.period / 4))
+                if clock.to_broker(clock.now()) >= until:
+                    return False
+            else:
+                return True
