@@ -12,5 +12,6 @@ async with actors.connect() as conn:
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.actors.registry import Actors, ConnectedActors
+from natsgate.actors.services import Services
 
-__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context']
+__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'Services']

@@ -21,10 +21,11 @@ MAY_IMPORT_GRPC = {
 }
 PURE = (
     'actors/credit.py', 'actors/verdict.py', 'events/failures.py', 'events/flow.py', 'events/frames.py',
-    'events/headers.py', 'events/kind.py', 'events/leases.py', 'events/metadata.py', 'events/parser.py',
-    'events/publishing.py', 'events/status.py', 'events/subjects.py', 'events/walnats.py', 'events/wire.py',
-    'events/wrappers.py', 'gateway/call.py', 'gateway/cors.py', 'gateway/dialect.py', 'gateway/http_connect.py',
-    'gateway/http_grpc.py', 'gateway/http_grpc_web.py', 'gateway/json_codec.py', 'gateway/routes.py',
+    'events/headers.py', 'events/json_schema.py', 'events/kind.py', 'events/leases.py', 'events/metadata.py',
+    'events/parser.py', 'events/publishing.py', 'events/status.py', 'events/subjects.py', 'events/walnats.py',
+    'events/wire.py', 'events/wrappers.py', 'gateway/call.py', 'gateway/cors.py', 'gateway/dialect.py',
+    'gateway/http_connect.py', 'gateway/http_grpc.py', 'gateway/http_grpc_web.py', 'gateway/json_codec.py',
+    'gateway/routes.py',
 )  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""JSON Schemas of the types that events may have, as far as a type tells. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from datetime import date, datetime
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from google.protobuf.message import Message
+
+_PLAIN: dict[Any, dict[str, Any]] = {
+    str: {'type': 'string'},
+    bool: {'type': 'boolean'},
+    int: {'type': 'integer'},
+    float: {'type': 'number'},
+    None: {'type': 'null'},
+    types.NoneType: {'type': 'null'},
+    datetime: {'type': 'string', 'format': 'date-time'},
+    date: {'type': 'string', 'format': 'date'},
+    bytes: {'type': 'string', 'contentEncoding': 'binary'},
+}
+
+
+def content_type(schema: Any) -> str:
+    """How messages of this type travel."""
+    if isinstance(schema, type) and issubclass(schema, Message):
+        return 'application/protobuf'
+    return 'application/octet-stream' if schema is bytes else 'application/json'
+
+
+def json_schema(schema: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """The schema of a type; an empty one, which all JSON fits, where there is nothing to say.
+
+    `within` are the dataclasses around it: one that contains itself is described once.
+    """
+    origin, arguments = get_origin(schema) or schema, get_args(schema)
+    found: dict[str, Any] = {}
+    if schema in _PLAIN:
+        found = dict(_PLAIN[schema])
+    elif origin in (Union, types.UnionType):
+        found = {'anyOf': [json_schema(one, within) for one in arguments]}
+    elif origin is list:
+        found = {'type': 'array'} | ({'items': json_schema(arguments[0], within)} if arguments else {})
+    elif origin is tuple:
+        items = [json_schema(one, within) for one in arguments]
+        found = {'type': 'array', 'prefixItems': items, 'minItems': len(items), 'maxItems': len(items)}
+    elif origin is dict:
+        more = {'additionalProperties': json_schema(arguments[1], within)} if arguments else {}
+        found = {'type': 'object'} | more
+    elif isinstance(schema, type):
+        found = _of_class(schema, within)
+    return found
+
+
+def _of_class(schema: type[Any], within: tuple[Any, ...]) -> dict[str, Any]:
+    if issubclass(schema, Message):
+        return {'type': 'object', 'title': schema.DESCRIPTOR.full_name}
+    if hasattr(schema, 'model_json_schema'):
+        found: dict[str, Any] = schema.model_json_schema()
+        return found
+    if not dataclasses.is_dataclass(schema) or schema in within:
+        return {'title': schema.__name__} if schema in within else {}
+    hints = get_type_hints(schema) if '<locals>' not in schema.__qualname__ else {}
+    fields = [field for field in dataclasses.fields(schema) if field.init]
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    properties = {f.name: json_schema(hints.get(f.name, Any), (*within, schema)) for f in fields}
+    return {'type': 'object', 'title': schema.__name__, 'properties': properties, 'required': required}
