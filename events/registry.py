@@ -139,19 +139,22 @@ class ConnectedEvents:
         elif delay:
             await self._hold(destination, head, extra, payload, delay)
             return
-        await self._publish(destination.subject, destination.stream, _block(destination, head, extra), payload, sync)
+        block = _block(destination, head, extra)
+        if sync:
+            await self._store(destination.subject, destination.stream, block, payload)
+            return
+        size = self._checked_size(block, payload)
+        subject = destination.subject.encode()
+        self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (subject, len(block), size, block, payload))
 
-    async def _publish(self, subject: str, stream: str, block: bytes, payload: bytes, sync: bool) -> None:
+    def _checked_size(self, block: bytes, payload: bytes) -> int:
         size = len(block) + len(payload)
         if (refusal := too_large(size, self.connection.max_payload)) is not None:
             raise StatusError(refusal.status)
-        if sync:
-            await self._store(subject, stream, block, payload)
-        else:
-            where = subject.encode()
-            self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(block), size, block, payload))
+        return size
 
     async def _store(self, subject: str, stream: str, block: bytes, payload: bytes) -> None:
+        self._checked_size(block, payload)
         try:
             header, data = await self.connection.request(subject, payload, header=block)
             ack = read_ack(header, data, stream=stream, seen=False)
@@ -178,7 +181,7 @@ class ConnectedEvents:
         held = delays.held(destination.stream, destination.subject, event_id, due)
         block = _block(destination, head._replace(id=''), held.lines + extra)
         try:
-            await self._publish(held.subject, delays.STREAM, block, payload, sync=True)
+            await self._store(held.subject, delays.STREAM, block, payload)
         except StatusError:
             self._delays.forget()  # should it be gone, it is made again
             raise
