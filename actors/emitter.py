@@ -19,6 +19,8 @@ from natsgate.events.wire import Unreadable
 
 log = logging.getLogger('natsgate.actors')
 
+_ACK = b'$JS.ACK.'
+
 
 class Emitter:
     """One of the workers to which the server gives what is due. It costs nothing while nothing is."""
@@ -44,6 +46,8 @@ class Emitter:
             await asyncio.wait(self._running)
 
     def _on_due(self, stream: str, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        if not reply.startswith(_ACK):  # no delivery: whoever sent it wants us to write somewhere
+            return
         try:
             due = delays.read_due(stream, subject, header)
             if not covers(self._patterns[stream], due.subject):

@@ -16,6 +16,7 @@ from natsgate.events import headers, subjects, wire
 from natsgate.events.connection import ApiError, Connection
 from natsgate.events.pending import Destination
 from natsgate.events.status import ContractError
+from natsgate.events.streams import StreamOptions
 from natsgate.events.wire import Unreadable
 
 STREAM = 'natsgate-delayed'
@@ -79,13 +80,15 @@ def read_due(stream: str, subject: bytes, block: bytes | None) -> Due:
     return Due(found, f'NATS/1.0\r\n{lines}\r\n'.encode())
 
 
-def stream_config() -> dict[str, Any]:
+def stream_config(options: StreamOptions) -> dict[str, Any]:
     """The stream of what waits."""
     return {
         'name': STREAM,
         'subjects': [f'{subjects.DELAY_PREFIX}>'],
         'description': 'events that wait until they are due',
         'retention': 'workqueue',
+        'storage': options.storage,
+        'num_replicas': options.replicas,
         'max_msgs_per_subject': 1,  # one that is emitted again under its id replaces the other
         'allow_msg_schedules': True,
         'metadata': {'natsgate': 'delayed'},
@@ -109,6 +112,8 @@ class Delays:
     """Makes the stream of what waits, and its consumers, when the first event wants them."""
 
     def __init__(self, connection: Connection) -> None:
+        self.options = StreamOptions()
+        """How the stream is stored if it is made here."""
         self._connection = connection
         self._declared: set[str] = set()
 
@@ -120,7 +125,7 @@ class Delays:
         config = consumer_config(stream)
         body = {'stream_name': STREAM, 'config': config, 'action': ''}
         try:
-            await self._connection.api(f'STREAM.CREATE.{STREAM}', stream_config())
+            await self._connection.api(f'STREAM.CREATE.{STREAM}', stream_config(self.options))
         except ApiError as error:
             if error.err_code != _NAME_IN_USE:  # an operator has changed it
                 raise ContractError(f'stream {STREAM}: {error.description}; delays need nats-server 2.12') from error

@@ -109,7 +109,8 @@ class ConnectedEvents:
 
         Raises ContractError when the server cannot do it.
         """
-        await declare(self.connection, self._events, options=options or StreamOptions(), create=create, update=update)
+        self._delays.options = options or StreamOptions()
+        await declare(self.connection, self._events, options=self._delays.options, create=create, update=update)
 
     async def emit(
         self,

@@ -10,6 +10,7 @@ from support import connect, running_actors, until, words_service
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import CloudEvent, ContractError, Event, Events, Limits, StatusError, delays
+from natsgate.events.streams import StreamOptions
 
 REMIND = Event('remind.me', str)
 
@@ -197,10 +198,22 @@ async def test_what_is_put_among_the_due_by_others(nats: EmbeddedNats, caplog: p
         for event, lines in (('other', 'Natsgate-Id: x\r\n'), ('remind.me', 'Foo: x\r\n'), ('remind.me', '')):
             block = f'NATS/1.0\r\n{lines}\r\n'.encode() if lines else b''
             await conn.connection.request(f'_DELAY.due.remind=me.{event}.{len(lines)}', b'"x"', header=block)
+        told: list[bytes] = []
+        await conn.connection.subscribe('elsewhere', lambda subject, reply, header, payload: told.append(payload))
+        conn.connection.write(b'PUB _EMIT.remind=me elsewhere 1\r\nx\r\n')
         await conn.emit(REMIND, 'second', delay=0.05)
         await until(lambda: len(heard.texts) == 2)
+        assert not told
     assert caplog.text.count('is not emitted') == 3
     assert (await state(nats))['messages'] == 0
+
+
+async def test_it_waits_as_the_events_are_stored(nats: EmbeddedNats) -> None:
+    async with Events(REMIND).connect(nats.url) as conn:
+        await conn.register(options=StreamOptions(storage='memory'))
+        await conn.emit(REMIND, 'x', delay=60)
+        info = await conn.connection.api(f'STREAM.INFO.{delays.STREAM}')
+    assert (info['config']['storage'], info['config']['num_replicas']) == ('memory', 1)
 
 
 async def test_without_nats_it_is_said_at_once(nats: EmbeddedNats) -> None:

@@ -130,6 +130,18 @@ async def test_a_delayed_request_of_walnats_waits(nats: EmbeddedNats, monkeypatc
     assert attempts == [1]
 
 
+async def test_an_actor_of_walnats_waits_for_what_we_delay(nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TZ', 'UTC')  # elsewhere, walnats reads another moment than is written
+    async with acting(nats, 'length') as seen, Events(LENGTH).connect(nats.url) as conn:
+        await conn.emit(LENGTH, 'four', delay=0.5)
+        async with asyncio.timeout(10):
+            told = json.loads(await seen.readline())
+        info = await conn.connection.api('CONSUMER.INFO.a-length.length')
+    assert 'Walnats-Delay' in told['headers']
+    assert told['attempts'] == 1
+    assert info['delivered']['consumer_seq'] == 2
+
+
 async def test_a_failure_is_no_result_for_walnats(nats: EmbeddedNats, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(text: str, context: Context) -> int:
         context.abort(Code.NOT_FOUND, 'none')
