@@ -7,17 +7,19 @@ where a worker of the event emits it under its own id (actors/emitter.py). So wh
 from __future__ import annotations
 
 import math
+import secrets
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from natsgate.events import headers, subjects, wire
+from natsgate.events import emitting, headers, subjects, wire
 from natsgate.events.connection import ApiError, Connection
+from natsgate.events.failures import Failure, failed
 from natsgate.events.pending import Destination
-from natsgate.events.status import ContractError
+from natsgate.events.status import ContractError, StatusError
 from natsgate.events.streams import StreamOptions
-from natsgate.events.wire import Unreadable
+from natsgate.events.wire import RequestHead, Unreadable
 
 STREAM = 'natsgate-delayed'
 """The work-queue stream in which events wait."""
@@ -117,11 +119,25 @@ class Delays:
         self._connection = connection
         self._declared: set[str] = set()
 
-    async def declare(self, destination: Destination) -> None:
-        """Have what is due emitted for this destination's stream. Raises ContractError when the server cannot do it."""
+    async def hold(self, destination: Destination, head: RequestHead, extra: str, payload: bytes) -> None:
+        """Store an event until `head.due`. Raises StatusError as emitting.store(); ContractError: too old a server."""
+        assert head.due is not None
         stream = destination.stream
-        if stream in self._declared:
-            return
+        if stream not in self._declared:
+            try:
+                await self._declare(stream)
+            except (ConnectionError, TimeoutError) as error:
+                raise StatusError(failed(Failure.DISCONNECTED, f'NATS is away: {error}').status) from error
+        event_id = head.id or destination.id_of(secrets.token_hex(16))
+        where = held(stream, destination.subject, event_id, head.due)
+        block = emitting.encoded(destination, head._replace(id=''), where.lines + extra)
+        try:
+            await emitting.store(self._connection, where.subject, STREAM, block, payload)
+        except StatusError:
+            self._declared.clear()  # should the stream be gone, it is made again
+            raise
+
+    async def _declare(self, stream: str) -> None:
         config = consumer_config(stream)
         body = {'stream_name': STREAM, 'config': config, 'action': ''}
         try:
@@ -134,10 +150,6 @@ class Delays:
         except ApiError as error:
             raise ContractError(f'consumer {stream} of stream {STREAM}: {error.description}') from error
         self._declared.add(stream)
-
-    def forget(self) -> None:
-        """The stream is gone: make it again when it is wanted next."""
-        self._declared.clear()
 
 
 _NAME_IN_USE = 10058

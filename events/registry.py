@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from natsgate.events import delays, walnats, wire
+from natsgate.events import emitting, wire
 from natsgate.events.cloud_event import CloudEvent
-from natsgate.events.connection import Connection, ConnectOptions, Disconnected, NoResponders, open_connection
-from natsgate.events.delays import Delays
+from natsgate.events.connection import Connection, ConnectOptions, open_connection
+from natsgate.events.delays import Delays, checked_delay
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.interest import InterestWatch
 from natsgate.events.kind import Kind
-from natsgate.events.metadata import TRACE_ID, Metadata, MetadataError, is_traceparent
+from natsgate.events.metadata import TRACE_ID, Metadata, is_traceparent
 from natsgate.events.monitor import Feed, Seen, read
 from natsgate.events.pending import Destination
 from natsgate.events.presence import PresenceWatch
-from natsgate.events.publishing import Again, Refused, read_ack, too_large
 from natsgate.events.requester import Requester
 from natsgate.events.responses import Responses
 from natsgate.events.status import Code, ContractError, StatusError
@@ -135,61 +133,17 @@ class ConnectedEvents:
         uid, pairs, extra = _described(uid, trace_id, meta)
         head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)
         payload = event.encode(message)
-        if delay and destination.walnats:
-            head = head._replace(due=self._due(delay))  # its actors themselves wait until then
-        elif delay:
-            await self._hold(destination, head, extra, payload, delay)
-            return
-        block = _block(destination, head, extra)
+        if delay:
+            clock = self.connection.clock
+            head = head._replace(due=clock.to_broker(clock.now() + checked_delay(delay)))
+            if not destination.walnats:  # whose actors themselves wait until then
+                await self._delays.hold(destination, head, extra, payload)
+                return
+        block = emitting.encoded(destination, head, extra)
         if sync:
-            await self._store(destination.subject, destination.stream, block, payload)
-            return
-        size = self._checked_size(block, payload)
-        subject = destination.subject.encode()
-        self.connection.write(b'HPUB %b %d %d\r\n%b%b\r\n' % (subject, len(block), size, block, payload))
-
-    def _checked_size(self, block: bytes, payload: bytes) -> int:
-        size = len(block) + len(payload)
-        if (refusal := too_large(size, self.connection.max_payload)) is not None:
-            raise StatusError(refusal.status)
-        return size
-
-    async def _store(self, subject: str, stream: str, block: bytes, payload: bytes) -> None:
-        self._checked_size(block, payload)
-        try:
-            header, data = await self.connection.request(subject, payload, header=block)
-            ack = read_ack(header, data, stream=stream, seen=False)
-        except NoResponders:
-            text = f'no stream takes the event: {stream} is not there; register() makes it'
-            ack = Refused(failed(Failure.NO_STREAM, text, stream=stream))
-        except Disconnected as error:
-            ack = Refused(failed(Failure.DISCONNECTED, f'NATS is away: {error}'))
-        except TimeoutError:
-            ack = Refused(failed(Failure.PUBLISH_UNCERTAIN, f'stream {stream} did not acknowledge'))
-        match ack:
-            case Again(refusal) | Refused(refusal):
-                raise StatusError(refusal.status)
-
-    async def _hold(
-        self, destination: Destination, head: wire.RequestHead, extra: str, payload: bytes, delay: float
-    ) -> None:
-        due = self._due(delay)
-        try:
-            await self._delays.declare(destination)
-        except (ConnectionError, TimeoutError) as error:
-            raise StatusError(failed(Failure.DISCONNECTED, f'NATS is away: {error}').status) from error
-        event_id = head.id or destination.id_of(secrets.token_hex(16))
-        held = delays.held(destination.stream, destination.subject, event_id, due)
-        block = _block(destination, head._replace(id=''), held.lines + extra)
-        try:
-            await self._store(held.subject, delays.STREAM, block, payload)
-        except StatusError:
-            self._delays.forget()  # should it be gone, it is made again
-            raise
-
-    def _due(self, delay: float) -> int:
-        clock = self.connection.clock
-        return clock.to_broker(clock.now() + delays.checked_delay(delay))
+            await emitting.store(self.connection, destination.subject, destination.stream, block, payload)
+        else:
+            emitting.write(self.connection, destination.subject, block, payload)
 
     async def request(
         self,
@@ -332,12 +286,3 @@ def _described(
     if uid is not None and (not uid or not uid.isascii() or not uid.isprintable()):
         raise ContractError(f'uid {uid[:80]!r}: printable ASCII, and not empty')
     return uid, tuple(pairs), extra
-
-
-def _block(destination: Destination, head: wire.RequestHead, extra: str) -> bytes:
-    encode = walnats.encode_request if destination.walnats else wire.encode_request
-    try:
-        return encode(head, extra=extra)
-    except MetadataError as error:
-        response = failed(Failure.BAD_METADATA, str(error))
-        raise StatusError(response.status) from error
