@@ -43,13 +43,6 @@ REFUSED = 'INVALID_ARGUMENT: expected a compressed message'
 """How they fail: the actor judges what it is told, and says so."""
 
 
-@pytest.fixture(scope='module', params=['grpc', 'envoy'])
-def edge(request: pytest.FixtureRequest) -> str:
-    """Both edges pass the same cases."""
-    found: str = request.param
-    return found
-
-
 @pytest_asyncio.fixture(scope='module', loop_scope='module')
 async def address(edge: str) -> AsyncIterator[str]:
     """Where a gateway serves TestService. It and the worker must be well until the end."""
