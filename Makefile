@@ -58,8 +58,12 @@ $(INTEROP)/java/ready: tests/interop/pom.xml
 	@touch $@
 
 .PHONY: envoy
-envoy: setup ## Test the edge inside Envoy
-	$(BIN)/python -m pytest -m envoy tests/envoy
+envoy: setup ## Run the tests over the edge inside Envoy
+	$(BIN)/python -m pytest -m 'envoy and not (clients or interop or load or mesh)' $(TESTS)
+
+.PHONY: load
+load: setup ## 20,000 calls that wait, over each edge
+	$(BIN)/python -m pytest -m load tests/load
 
 .PHONY: browser
 browser: setup client-web ## Call the gateway from a page in Chromium
@@ -70,6 +74,16 @@ browser: setup client-web ## Call the gateway from a page in Chromium
 mesh: setup ## Restart and kill gateways and workers behind Envoy, under load
 	@$(BIN)/python -m pip install --quiet --group mesh
 	$(BIN)/python -m pytest -m mesh tests/mesh
+
+SECONDS ?= 600
+
+.PHONY: fuzz corpus
+fuzz: setup ## Fuzz the codec and the edges' parsers for SECONDS each, with each of two tools
+	@$(BIN)/python -m pip install --quiet --group fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(SECONDS)
+
+corpus: setup ## Keep what `make fuzz` found that reaches something new
+	PYTHONPATH=tests $(BIN)/python -m fuzz keep
 
 WORDS := protos/demo/v1/words.proto
 NODE_CLIENT := examples/clients/node

@@ -19,6 +19,7 @@ HEARTBEAT = 2.0
 """Seconds between two signs of life of a pull request that waits."""
 
 _SECOND = 1_000_000_000
+_DIGITS = 20
 _OVERLAP = frozenset({10099, 10100, 10138})
 _NO_STREAM = 10059
 
@@ -208,8 +209,7 @@ def read_delivery(reply: bytes) -> Delivery | None:
     tokens = reply.split(b'.')
     if len(tokens) < 9 or tokens[0] != b'$JS' or tokens[1] != b'ACK':
         return None
-    first = 4 if len(tokens) == 9 else 6
-    try:
-        return Delivery(int(tokens[first]), int(tokens[first + 1]))
-    except (ValueError, IndexError):
-        return None
+    attempt, sequence = tokens[4:6] if len(tokens) == 9 else tokens[6:8]
+    if not (attempt.isdigit() and sequence.isdigit() and len(attempt) < _DIGITS and len(sequence) < _DIGITS):
+        return None  # int() takes more than digits, and raises for very many
+    return Delivery(int(attempt), int(sequence))

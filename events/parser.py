@@ -79,7 +79,7 @@ class Parser:
                 start = end + 2
                 try:
                     size = int(arguments[-1])
-                    if not 0 <= size <= MAX_SIZE:
+                    if size > MAX_SIZE or not arguments[-1].isdigit():  # int() takes more
                         raise ValueError('size')
                     after = start + size + 2
                     if after > len(data):
@@ -89,6 +89,8 @@ class Parser:
                     raise BrokenProtocol(f'malformed {op!r} line') from None
                 position = after
             else:
+                if end - position > MAX_LINE:
+                    raise BrokenProtocol('a control line is too long')
                 if end > position:
                     name, _, argument = data[position:end].partition(b' ')
                     if name.upper() not in _CONTROL:
@@ -98,11 +100,23 @@ class Parser:
 
 
 def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
-    if len(arguments[0]) == 3:
-        reply = arguments[3] if len(arguments) == 5 else b''
-        return Msg(int(arguments[2]), arguments[1], reply, None, data[start:stop])
-    body = start + int(arguments[-2])  # HMSG <subject> <sid> [reply] <header size> <size>
-    if not start <= body <= stop:
-        raise ValueError('headers longer than the message')
-    reply = arguments[3] if len(arguments) == 6 else b''
-    return Msg(int(arguments[2]), arguments[1], reply, data[start:body], data[body:stop])
+    """MSG <subject> <sid> [reply] <size>, HMSG <subject> <sid> [reply] <header size> <size>. Raises ValueError."""
+    if data[stop : stop + 2] != b'\r\n':
+        raise ValueError('no end')
+    reply = b''
+    if arguments[0] == b'MSG':
+        if len(arguments) == 4:
+            _, subject, sid, _ = arguments
+        else:
+            _, subject, sid, reply, _ = arguments
+        if not sid.isdigit():
+            raise ValueError('not a number')
+        return Msg(int(sid), subject, reply, None, data[start:stop])
+    if len(arguments) == 5:
+        name, subject, sid, header, _ = arguments
+    else:
+        name, subject, sid, reply, header, _ = arguments
+    body = start + int(header)
+    if body > stop or name != b'HMSG' or not (sid + header).isdigit():
+        raise ValueError('not numbers, or headers longer than the message')
+    return Msg(int(sid), subject, reply, data[start:body], data[body:stop])

@@ -106,7 +106,9 @@ class Status:
             message = _shortened(message, MAX_MESSAGE_BYTES - len(_CUT)) + _CUT
         if message == self.message and details == self.details:
             return self
-        return replace(self, details=details).saying(message)
+        fitted = replace(self, details=details).saying(message)
+        # The details repeat the message. If theirs was another one, they may have grown by it.
+        return fitted if len(fitted.details) <= MAX_DETAILS_BYTES else fitted.fitted()
 
     def saying(self, message: str) -> Status:
         """The same status with another message, in its details too: clients check that both are equal."""

@@ -260,6 +260,8 @@ def _channel_options(options: GatewayOptions) -> list[tuple[str, Any]]:
         'grpc.max_allowed_incoming_connections': options.max_connections,
         'grpc.keepalive_time_ms': _milliseconds(options.keepalive_time),
         'grpc.keepalive_timeout_ms': _milliseconds(options.keepalive_timeout),
+        # C-core does not heed the keepalive's own timeout (grpc/grpc#39239), but only that of pings, a minute.
+        'grpc.http2.ping_timeout_ms': _milliseconds(options.keepalive_timeout),
         'grpc.keepalive_permit_without_calls': 1,
         'grpc.http2.min_ping_interval_without_data_ms': _milliseconds(options.keepalive_min_interval),
         'grpc.server_handshake_timeout_ms': 20_000,

@@ -16,6 +16,7 @@ _MANAGER = 'envoy.filters.network.http_connection_manager'
 _TYPE = 'type.googleapis.com/envoy.'
 _HEADERS_KB = 96
 _WINDOW = 1 << 20
+_RELEASED = 64 << 20
 _PLAIN_PATH = r'[!-$&->@-~]+(\?[!-~]*)?'  # without % as well, which would be decoded, but in the query
 
 
@@ -50,6 +51,8 @@ def envoy_config(
     ]
     config['admin'] = {'address': {'pipe': {'path': str(admin), 'mode': 0o600}}, 'ignore_global_conn_limit': True}
     config['overload_manager'] = _connections(options.max_connections)
+    # Otherwise what many calls at a time have taken stays taken when they are over.
+    config['memory_allocator_manager'] = {'bytes_to_release': _RELEASED, 'memory_release_interval': '1s'}
     return config
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from edges import EDGES
 
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.gateway.protos import Descriptors, load
@@ -22,6 +23,13 @@ subprocess.run(
      f'-I{PROBE_PROTO.parent}', f'--grpc_python_out={_generated.name}', str(WORDS_PROTO), str(PROBE_PROTO)],
     check=True,
 )  # fmt: skip
+
+
+@pytest.fixture(scope='session', params=EDGES)
+def edge(request: pytest.FixtureRequest) -> str:
+    """Each edge in turn: whatever asks for it must hold on both. That inside Envoy is run by `make envoy`."""
+    found: str = request.param
+    return found
 
 
 @pytest.fixture

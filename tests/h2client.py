@@ -132,6 +132,8 @@ class Http2Client:
         self.closed = False
         """Whether the server has closed the connection."""
         self._reads = reads
+        self.pongs = True
+        """Whether it answers pings: one that has vanished does not."""
         self._reader, self._writer = reader, writer
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
         self._streams: dict[int, Stream] = {}
@@ -214,6 +216,10 @@ class Http2Client:
         """The GOAWAYs that came."""
         return [one for one in self.frames if isinstance(one, frames.GoAwayFrame)]
 
+    def pings(self) -> list[frames.PingFrame]:
+        """The PINGs that came, and are no answers."""
+        return [one for one in self.frames if isinstance(one, frames.PingFrame) and 'ACK' not in one.flags]
+
     async def gone(self) -> None:
         """Wait until the server has closed the connection."""
         while not self.closed:
@@ -241,7 +247,7 @@ class Http2Client:
         match one:
             case frames.SettingsFrame() if 'ACK' not in one.flags:
                 self._on_settings(one.settings)
-            case frames.PingFrame() if 'ACK' not in one.flags:
+            case frames.PingFrame() if 'ACK' not in one.flags and self.pongs:
                 self.write(frames.PingFrame(0, one.opaque_data, flags=['ACK']))
             case frames.WindowUpdateFrame(stream_id=0):
                 self.window += one.window_increment
@@ -288,7 +294,11 @@ class Http2Client:
 
 @asynccontextmanager
 async def raw_client(
-    address: str, *, reads: bool = True, settings: Mapping[int, int] | None = None, within: float = 10
+    address: str,
+    *,
+    reads: bool = True,
+    settings: Mapping[int, int] | None = None,
+    within: float = 10,
 ) -> AsyncIterator[Http2Client]:
     """A connection to a gateway. All that is done with it must be done `within` so many seconds.
 

@@ -4,13 +4,15 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
+import processes
 from google.rpc import error_details_pb2
 
 from natsgate.actors import Actor, Actors, ConnectedActors
@@ -19,10 +21,11 @@ from natsgate.events import Connection, ConnectOptions, Service
 from natsgate.events.connection import open_connection
 from natsgate.events.parser import Control, Msg, Parser
 from natsgate.events.status import Code, Status
+from natsgate.gateway.gateway import Gateway as Core
 from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override, routes
-from natsgate.gateway.server import Serving, serving
+from natsgate.gateway.server import serving
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,15 +64,96 @@ async def running_actors(
         await opened.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """What a gateway holds for its calls, and what it knows."""
+
+    in_flight: int
+    waiting: int
+    links: int
+    unacknowledged: int
+    late: int
+    strays: int
+    connected: bool
+    served: bool
+    """Whether it has heard of a worker."""
+    subscriptions: int
+    handlers: int
+    answers: int
+    tasks: int
+
+    @classmethod
+    def of(cls, gateway: Core) -> 'Inside':
+        requester = gateway._requester
+        connection = requester._connection
+        return cls(
+            in_flight=gateway.in_flight,
+            waiting=requester.waiting,
+            links=len(requester.links),
+            unacknowledged=requester.unacknowledged,
+            late=requester.late,
+            strays=requester.strays,
+            connected=connection.connected,
+            served=bool(requester._presence and requester._presence.served),
+            subscriptions=len(connection._client._subs),
+            handlers=len(connection._client.handlers),
+            answers=len(connection._answers),
+            tasks=len(asyncio.all_tasks()),
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing."""
+        return not (self.in_flight or self.waiting or self.links)
+
+
+class Gateway:
+    """A gateway that serves, on either edge."""
+
+    def __init__(
+        self, addresses: Sequence[str], look: Callable[[], Awaitable[Inside]], process: 'Program | None' = None
+    ) -> None:
+        self.addresses = addresses
+        self.inside = look
+        """What it holds at this moment."""
+        self.pid = processes.serving(process.pid) if process else os.getpid()
+        self.said = process.lines if process else []
+        """Its log, if it has one of its own."""
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
+
+    async def becomes(self, condition: Callable[[Inside], object], timeout: float = 5) -> None:
+        """Wait until something holds inside it."""
+        async with asyncio.timeout(timeout):
+            while not condition(await self.inside()):
+                await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def running_gateway(
     url: str,
     descriptors: Descriptors,
     *,
+    edge: str = 'grpc',
     overrides: dict[str, Override] | None = None,
     patience: float = 10,
     **options: Any,
-) -> AsyncIterator[tuple[Serving, 'Client']]:
+) -> AsyncIterator[tuple[Gateway, 'Client']]:
+    """A gateway of demo.v1.Words: with the edge `grpc` in this process, with `envoy` in one of its own."""
+    made = in_envoy(url, overrides, publish_patience=patience, **options) if edge == 'envoy' else None
+    async with (
+        made or in_process(url, descriptors, overrides, patience, **options) as gateway,
+        grpc.aio.insecure_channel(gateway.address, options=NO_LIMITS) as channel,
+    ):
+        yield gateway, Client(channel)
+
+
+@asynccontextmanager
+async def in_process(
+    url: str, descriptors: Descriptors, overrides: dict[str, Override] | None, patience: float, **options: Any
+) -> AsyncIterator[Gateway]:
     connection = await connect(url)
     gateway = serving(
         connection,
@@ -79,13 +163,51 @@ async def running_gateway(
         patience=patience,
         drain_timeout=1,
     )
+
+    async def look() -> Inside:
+        return Inside.of(running.gateway)
+
     try:
-        async with gateway as running, grpc.aio.insecure_channel(running.addresses[0], options=NO_LIMITS) as channel:
-            yield running, Client(channel)
+        async with gateway as running:
+            yield Gateway(running.addresses, look)
     finally:
         await connection.close()
 
 
+@asynccontextmanager
+async def in_envoy(url: str, overrides: dict[str, Override] | None, **options: Any) -> AsyncIterator[Gateway]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / 'natsgate.toml'
+        config.write_text(_as_toml(overrides or {}, options))
+        serve = ('serve', '--edge', 'envoy', '--config', str(config), '--nats', url, '--proto', WORDS_PROTO)
+        stop = ('--listen', '127.0.0.1:0', '--drain-delay', '0', '--drain-timeout', '1s')
+        env = {'PYTHONPATH': str(Path(__file__).parent)}
+        async with program(*serve, *stop, module='inspected', env=env) as process:
+            addresses = (await process.says('serving ')).rpartition(' on ')[2].split(', ')
+            async with grpc.aio.insecure_channel(addresses[0]) as channel:
+                ask = channel.unary_unary(INSIDE)
+
+                async def look() -> Inside:
+                    return Inside(**json.loads(await ask(b'', wait_for_ready=True)))
+
+                yield Gateway(addresses, look, process)
+            process.stop()
+            assert await process.end() == 0, process.lines
+            failed = process.find('Traceback') or process.find('inside the gateway')
+            assert not failed, process.lines
+
+
+def _as_toml(overrides: dict[str, Override], options: dict[str, Any]) -> str:
+    lines = [f'{name.replace("_", "-")} = {json.dumps(str(value).lower())}' for name, value in options.items()]
+    for name, override in overrides.items():
+        lines.append(f'[{"methods" if "/" in name else "services"}."{name}"]')
+        lines += [f'{key} = {json.dumps(str(value))}' for key, value in asdict(override).items() if value is not None]
+    return '\n'.join(lines)
+
+
+INSIDE = '/tests.Inside/Look'
+"""The method by which a gateway in a process of its own is looked into (inspected.py)."""
+WORDS_PROTO = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
 NO_LIMITS = [('grpc.max_receive_message_length', -1), ('grpc.max_send_message_length', -1), ('grpc.enable_retries', 0)]
 
 
@@ -246,9 +368,11 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> AsyncIterator[Program]:
+async def program(
+    *arguments: str, module: str = 'natsgate.command.main', cwd: Path = ROOT, env: dict[str, str] | None = None
+) -> AsyncIterator[Program]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, '-m', 'natsgate.command.main', *arguments,
+        sys.executable, '-m', module, *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         cwd=cwd, env={**os.environ, 'NATSGATE_LOG_FORMAT': 'json', **(env or {})},
     )  # fmt: skip
@@ -291,7 +415,7 @@ class Stack:
     """Actors, gateway and client on one nats-server."""
 
     client: Client
-    serving: Serving
+    gateway: Gateway
     actors: ConnectedActors
 
     @property

@@ -105,9 +105,9 @@ OK_ANSWER = ('OK', '', {'definition': 'A declared message on NATS.'})
 FAILURE = ('NOT_FOUND', "no definition of 'xylophone'", None)
 
 
-async def test_python_client_request_and_natsgate_call(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_actors(nats.url, demo_actors()), running_gateway(nats.url, words) as (running, _):
-        address = running.addresses[0]
+async def test_python_client_request_and_natsgate_call(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_actors(nats.url, demo_actors()), running_gateway(nats.url, words, edge=edge) as (running, _):
+        address = running.address
         for request, expected in ((FOUND, OK_ANSWER), (MISSING, FAILURE)):
             assert await by_python_client(address, request) == expected
             assert await by_request(nats.url, request) == expected
@@ -115,7 +115,7 @@ async def test_python_client_request_and_natsgate_call(nats: EmbeddedNats, words
 
 
 @pytest.mark.clients
-async def test_grpcurl(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_actors(nats.url, demo_actors()), running_gateway(nats.url, words) as (running, _):
+async def test_grpcurl(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_actors(nats.url, demo_actors()), running_gateway(nats.url, words, edge=edge) as (running, _):
         for request, expected in ((FOUND, OK_ANSWER), (MISSING, FAILURE)):
-            assert await by_grpcurl(running.addresses[0], request) == expected
+            assert await by_grpcurl(running.address, request) == expected

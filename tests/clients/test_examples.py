@@ -52,11 +52,11 @@ async def run(language: str, address: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_the_four_kinds_of_call(language: str, nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_the_four_kinds_of_call(language: str, nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     from natsgate.command.demo.actors import ACTORS
 
-    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words) as (running, _):
-        code, out, err = await run(language, running.addresses[0])
+    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words, edge=edge) as (running, _):
+        code, out, err = await run(language, running.address)
     assert (code, out) == (0, PRINTED), err
     assert ('ResourceInfo: word xylophone' in err) == (language in SHOWS_DETAILS)
 

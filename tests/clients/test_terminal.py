@@ -33,9 +33,9 @@ CALLS = [
 
 
 @pytest.fixture
-async def address(nats: EmbeddedNats, words: Descriptors) -> AsyncIterator[str]:
-    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words) as (running, _):
-        yield running.addresses[0]
+async def address(nats: EmbeddedNats, words: Descriptors, edge: str) -> AsyncIterator[str]:
+    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words, edge=edge) as (running, _):
+        yield running.address
 
 
 async def run(*command: str | Path, data: str = '') -> str:

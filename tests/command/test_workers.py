@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from demo.v1 import words_pb2
+from processes import alive, children_of
 from support import NO_LIMITS, ROOT, Client, Program, program, running_actors, running_gateway, until, word_actors
 
 from natsgate.command import restarts
@@ -43,17 +44,6 @@ async def ready(parent: Program, number: int, *, other_than: int = 0) -> int:
 
     await until(pids, 20)
     return pids()[-1]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
 
 
 async def address_of(gateway: Program) -> str:

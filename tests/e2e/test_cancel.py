@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
+from processes import memory, serving
 from support import Stack, program, running_actors, running_gateway, stack, until, word_actors
-from test_load import grown, left
+from test_load import left, not_grown
 
 from natsgate.actors import worker as worker_module
 from natsgate.command.embedded import EmbeddedNats
@@ -43,9 +43,9 @@ class Sleeper:
             raise
 
 
-async def test_a_unary_handler_is_cancelled_at_once(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_unary_handler_is_cancelled_at_once(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     sleeper = Sleeper()
-    async with stack(nats, words, word_actors(Count=sleeper)) as running:
+    async with stack(nats, words, word_actors(Count=sleeper), edge=edge) as running:
         call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
         await until(lambda: sleeper.started)
         cancelled = time.monotonic()
@@ -58,7 +58,9 @@ async def test_a_unary_handler_is_cancelled_at_once(nats: EmbeddedNats, words: D
 
 
 @pytest.mark.parametrize('method', ['Split', 'Join', 'Echo'])
-async def test_a_streaming_handler_is_cancelled_at_once(nats: EmbeddedNats, words: Descriptors, method: str) -> None:
+async def test_a_streaming_handler_is_cancelled_at_once(
+    nats: EmbeddedNats, words: Descriptors, method: str, edge: str
+) -> None:
     sleeper = Sleeper()
 
     async def responses(request: Any) -> AsyncIterator[Any]:
@@ -66,7 +68,7 @@ async def test_a_streaming_handler_is_cancelled_at_once(nats: EmbeddedNats, word
         await sleeper(request)
 
     handler = sleeper.__call__ if method == 'Join' else responses
-    async with stack(nats, words, word_actors(**{method: handler})) as running:
+    async with stack(nats, words, word_actors(**{method: handler}), edge=edge) as running:
         if method == 'Split':
             call = stub_of(running).Split(words_pb2.SplitRequest())
         else:
@@ -77,42 +79,45 @@ async def test_a_streaming_handler_is_cancelled_at_once(nats: EmbeddedNats, word
         call.cancel()
         await until(lambda: sleeper.cancelled)
         assert sleeper.cancelled[0] - cancelled < 0.1
-        await until(lambda: not running.actors.workers[0].jobs and not running.serving.requester.waiting)
+        await until(lambda: not running.actors.workers[0].jobs)
+        await running.gateway.becomes(lambda inside: not inside.waiting)
 
 
-async def test_a_queued_call_is_never_run(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_queued_call_is_never_run(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """No worker is there when it is cancelled; the one that starts later has nothing to do."""
     sleeper = Sleeper()
     actors = word_actors(Count=sleeper)
     async with running_actors(nats.url, actors):
         pass  # the stream is declared
-    async with running_gateway(nats.url, words) as (serving, client):
+    async with running_gateway(nats.url, words, edge=edge) as (gateway, client):
         calls = [client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30) for _ in range(20)]
-        await until(lambda: serving.requester.waiting == 20 and not serving.requester.unacknowledged)
+        await gateway.becomes(lambda inside: inside.waiting == 20 and not inside.unacknowledged)
         for call in calls:
             call.cancel()
-        await until(lambda: not serving.requester.waiting)
+        await gateway.becomes(lambda inside: not inside.waiting)
         async with running_actors(nats.url, actors) as connected:
             state = (await connected.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
             assert state['messages'] == 0
             assert sleeper.started == 0
 
 
-async def test_a_call_that_is_cancelled_before_it_is_acknowledged(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_call_that_is_cancelled_before_it_is_acknowledged(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     sleeper = Sleeper()
-    async with stack(nats, words, word_actors(Count=sleeper)) as running:
+    async with stack(nats, words, word_actors(Count=sleeper), edge=edge) as running:
         for _ in range(50):
             call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
             await asyncio.sleep(0)
             call.cancel()
-        await until(lambda: not running.serving.requester.waiting)
+        await running.gateway.becomes(lambda inside: not inside.waiting)
         await until(lambda: len(sleeper.cancelled) == sleeper.started and not running.actors.workers[0].jobs)
         state = (await running.actors.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
         assert state['messages'] == 0
 
 
 async def test_a_handler_that_ignores_it_is_reported_and_not_waited_for(
-    nats: EmbeddedNats, words: Descriptors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    nats: EmbeddedNats, words: Descriptors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, edge: str
 ) -> None:
     monkeypatch.setattr(worker_module, 'CANCELLED_WITHIN', 0.1)
     let_go = asyncio.Event()
@@ -127,7 +132,7 @@ async def test_a_handler_that_ignores_it_is_reported_and_not_waited_for(
                 continue
         return words_pb2.CountResponse()
 
-    async with stack(nats, words, word_actors(Count=(stubborn, {'max_jobs': 1}))) as running:
+    async with stack(nats, words, word_actors(Count=(stubborn, {'max_jobs': 1})), edge=edge) as running:
         call = running.client.channel.unary_unary('/demo.v1.Words/Count')(b'', timeout=30)
         await until(lambda: started)
         with caplog.at_level(logging.WARNING):
@@ -139,7 +144,7 @@ async def test_a_handler_that_ignores_it_is_reported_and_not_waited_for(
         await again
 
 
-async def test_a_storm_of_cancels_leaves_nothing_behind(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_storm_of_cancels_leaves_nothing_behind(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """1,000 cancels of unary and of streaming calls: no task, no inbox, no slot is left."""
     sleeper = Sleeper()
 
@@ -148,7 +153,7 @@ async def test_a_storm_of_cancels_leaves_nothing_behind(nats: EmbeddedNats, word
         await sleeper(messages)
 
     actors = word_actors(Count=(sleeper, {'max_jobs': 500}), Echo=(responses, {'max_jobs': 500}))
-    async with stack(nats, words, actors) as running:
+    async with stack(nats, words, actors, edge=edge) as running:
 
         async def storm(calls: int) -> None:
             sleeper.started = 0
@@ -157,28 +162,24 @@ async def test_a_storm_of_cancels_leaves_nothing_behind(nats: EmbeddedNats, word
             await until(lambda: sleeper.started == calls, timeout=20)
             for call in (*unary, *bidi):
                 call.cancel()
-            await until(lambda: not running.serving.requester.waiting, timeout=20)
+            await running.gateway.becomes(lambda inside: not inside.waiting, timeout=20)
             await until(lambda: not any(worker.jobs for worker in running.actors.workers), timeout=20)
 
         await storm(100)
         gc.collect()
-        before = left(running)
+        before = await left(running)
         await storm(1000)
         gc.collect()
-        await until(lambda: not grown(before, left(running)))
-        assert len(running.serving.requester.links) == 0
+        await not_grown(running, before)
+        assert not (await running.gateway.inside()).links
         assert (await running.client.call('Split', b'')).code is Code.UNIMPLEMENTED
 
 
-def rss(pid: int) -> int:
-    return int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-
-
-async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats) -> None:
+async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats, edge: str) -> None:
     """Native memory, too: seen from outside, in the gateway's process and in the worker's."""
     proto = str(Path(__file__).parents[2] / 'protos' / 'demo' / 'v1' / 'words.proto')
     work = ('work', 'natsgate.command.demo.actors:ACTORS', '--proto', proto, '--nats', nats.url)
-    serve = ('serve', '--proto', proto, '--nats', nats.url, '--listen', '127.0.0.1:0')
+    serve = ('serve', '--edge', edge, '--proto', proto, '--nats', nats.url, '--listen', '127.0.0.1:0')
     async with program(*work) as worker, program(*serve) as gateway:
         await worker.says('working')
         address = (await gateway.says('serving')).rpartition(' on ')[2]
@@ -200,14 +201,17 @@ async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats) -> N
                         call.cancel()
 
             await storm(8)
-            memory = rss(gateway.pid), rss(worker.pid)
+            front = serving(gateway.pid)
+            before = memory(front), memory(worker.pid)
             await storm(16)
-            grew = rss(gateway.pid) - memory[0], rss(worker.pid) - memory[1]
+            grew = memory(front) - before[0], memory(worker.pid) - before[1]
             assert max(grew) < 8 << 20, grew
 
 
 @pytest.mark.parametrize('how', ['cancelled', 'disconnected'])
-async def test_an_upload_that_breaks_off_never_looks_complete(nats: EmbeddedNats, words: Descriptors, how: str) -> None:
+async def test_an_upload_that_breaks_off_never_looks_complete(
+    nats: EmbeddedNats, words: Descriptors, how: str, edge: str
+) -> None:
     """grpc.aio reads the same from a client that has finished and from one that has gone away."""
     ended: list[str] = []
 
@@ -221,10 +225,10 @@ async def test_an_upload_that_breaks_off_never_looks_complete(nats: EmbeddedNats
         ended.append('complete')
         return words_pb2.JoinResponse()
 
-    async with stack(nats, words, word_actors(Join=join)) as running:
+    async with stack(nats, words, word_actors(Join=join), edge=edge) as running:
         for round_ in range(100):
             options = [('grpc.use_local_subchannel_pool', 1)]
-            async with grpc.aio.insecure_channel(running.serving.addresses[0], options=options) as channel:
+            async with grpc.aio.insecure_channel(running.gateway.address, options=options) as channel:
                 call = words_pb2_grpc.WordsStub(channel).Join()
                 for _ in range(3):
                     await call.write(Word())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from demo.v1 import words_pb2
-from support import program, running_gateway, until
+from support import program, running_gateway
 
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
@@ -26,13 +26,13 @@ def clock(offset: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize('offset', ['+30s', '-30s', '+0s'])
-async def test_a_worker_whose_clock_is_wrong(nats: EmbeddedNats, words: Descriptors, offset: str) -> None:
+async def test_a_worker_whose_clock_is_wrong(nats: EmbeddedNats, words: Descriptors, offset: str, edge: str) -> None:
     """It serves calls with deadlines of a second as well as any other, and ends late ones as well."""
     env = {'PYTHONPATH': str(Path(words_pb2.__file__).parent.parent.parent), **clock(offset)}
     work = ('work', 'natsgate.command.demo.actors:ACTORS', '--nats', nats.url)
-    async with running_gateway(nats.url, words) as (running, client), program(*work, env=env) as worker:
+    async with running_gateway(nats.url, words, edge=edge) as (running, client), program(*work, env=env) as worker:
         await worker.says('working')
-        await until(lambda: running.presence.served)
+        await running.becomes(lambda inside: inside.served)
         for _ in range(20):
             ended = await client.call('Count', COUNT, timeout=1)
             assert ended.code is Code.OK, ended

@@ -23,10 +23,12 @@ def pondering(seconds: float) -> words_pb2.PonderRequest:
     return request
 
 
-async def test_a_killed_workers_calls_are_answered_by_another(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_killed_workers_calls_are_answered_by_another(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     """Within 3 s of the kill, by default. Nothing is lost, nothing is answered twice."""
     arguments = ('work', 'natsgate.command.demo.actors:ACTORS', '--nats', nats.url)
-    async with running_gateway(nats.url, words) as (running, client), program(*arguments, env=ENV) as first:
+    async with running_gateway(nats.url, words, edge=edge) as (running, client), program(*arguments, env=ENV) as first:
         await first.says('working')
         calls = [asyncio.create_task(client.call('Ponder', pondering(1), timeout=15)) for _ in range(10)]
         await first.says('pondering')
@@ -40,10 +42,12 @@ async def test_a_killed_workers_calls_are_answered_by_another(nats: EmbeddedNats
             answers = [words_pb2.PonderResponse.FromString(one.data) for one in ended]
             assert {one.code for one in ended} == {Code.OK}
             assert {(answer.attempt, answer.worker) for answer in answers} == {(2, second.pid)}
-        assert running.requester.late == 0
+        assert (await running.inside()).late == 0
 
 
-async def test_a_plain_handler_that_blocks_for_10_seconds_runs_once(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_plain_handler_that_blocks_for_10_seconds_runs_once(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     """Five times the silence after which an event goes elsewhere; another worker stands by."""
     runs: list[int] = []
 
@@ -53,15 +57,15 @@ async def test_a_plain_handler_that_blocks_for_10_seconds_runs_once(nats: Embedd
         return words_pb2.PonderResponse(attempt=len(runs))
 
     actors = word_actors(Ponder=block)
-    async with stack(nats, words, actors) as running, running_actors(nats.url, actors):
+    async with stack(nats, words, actors, edge=edge) as running, running_actors(nats.url, actors):
         ended = await running.client.call('Ponder', timeout=20)
     assert ended.code is Code.OK
     assert len(runs) == 1
 
 
-async def test_a_worker_that_is_stopped_finishes_what_runs(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_worker_that_is_stopped_finishes_what_runs(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     arguments = ('work', 'natsgate.command.demo.actors:ACTORS', '--nats', nats.url)
-    async with running_gateway(nats.url, words) as (_, client), program(*arguments, env=ENV) as worker:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client), program(*arguments, env=ENV) as worker:
         await worker.says('working')
         call = asyncio.create_task(client.call('Ponder', pondering(1)))
         await worker.says('pondering')
@@ -71,9 +75,11 @@ async def test_a_worker_that_is_stopped_finishes_what_runs(nats: EmbeddedNats, w
         assert words_pb2.PonderResponse.FromString(ended.data).attempt == 1
 
 
-async def test_a_worker_that_is_stopped_gives_back_what_does_not_end(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_worker_that_is_stopped_gives_back_what_does_not_end(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     arguments = ('work', 'natsgate.command.demo.actors:ACTORS', '--nats', nats.url, '--drain-timeout', '300ms')
-    async with running_gateway(nats.url, words) as (_, client), program(*arguments, env=ENV) as first:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client), program(*arguments, env=ENV) as first:
         await first.says('working')
         call = asyncio.create_task(client.call('Ponder', pondering(2), timeout=20))
         await first.says('pondering')

@@ -21,11 +21,11 @@ async def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
     return words_pb2.CountResponse(words=len(request.text.split()))
 
 
-async def test_50_milliseconds(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_50_milliseconds(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     async def never(_: Any) -> Any:
         await asyncio.sleep(30)
 
-    async with stack(nats, words, word_actors(Count=never)) as running:
+    async with stack(nats, words, word_actors(Count=never), edge=edge) as running:
         taken = [await running.client.call('Count', COUNT, timeout=0.05) for _ in range(20)]
     assert {ended.code for ended in taken} == {Code.DEADLINE_EXCEEDED}
     assert min(ended.seconds for ended in taken) > 0.045
@@ -56,7 +56,7 @@ async def test_an_expired_event_is_not_run(nats: EmbeddedNats) -> None:
 
 @pytest.mark.parametrize('skew', [-30, 30])
 async def test_a_workers_wrong_clock(
-    nats: EmbeddedNats, words: Descriptors, skew: int, monkeypatch: pytest.MonkeyPatch
+    nats: EmbeddedNats, words: Descriptors, skew: int, monkeypatch: pytest.MonkeyPatch, edge: str
 ) -> None:
     """Wall clocks that are half a minute off change nothing: all deadlines are on the broker's clock."""
     seen: list[float | None] = []
@@ -69,21 +69,21 @@ async def test_a_workers_wrong_clock(
     monkeypatch.setattr('time.time', lambda: right() + skew)
     async with running_actors(nats.url, word_actors(Count=look)) as actors:
         monkeypatch.setattr('time.time', right)
-        async with running_gateway(nats.url, words) as (_, client):
+        async with running_gateway(nats.url, words, edge=edge) as (_, client):
             await actors.connection.api('STREAM.INFO.rpc=demo=v1=Words')
             assert (await client.call('Count', COUNT, timeout=2)).code is Code.OK
     assert seen[0] is not None
     assert 1.5 < seen[0] < 2.1
 
 
-async def test_a_call_without_a_deadline_gets_the_gateways(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_call_without_a_deadline_gets_the_gateways(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     seen: list[float | None] = []
 
     async def look(_: Any, context: Context) -> words_pb2.CountResponse:
         seen.append(context.time_remaining())
         return words_pb2.CountResponse()
 
-    async with stack(nats, words, word_actors(Count=look), timeout=20) as running:
+    async with stack(nats, words, word_actors(Count=look), timeout=20, edge=edge) as running:
         for timeout in (None, 1e6, 0.5):
             assert (await running.client.call('Count', COUNT, timeout=timeout)).code is Code.OK
     assert [round(left or 0, 1) for left in seen] == [20.0, 20.0, 0.5]

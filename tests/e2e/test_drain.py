@@ -1,16 +1,20 @@
-"""A gateway that stops, connections that grow old, limits: what clients see of it."""
+"""A gateway that stops, connections that grow old, limits: what clients see of it. The same on both edges."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import NO_LIMITS, Client, Program, program, running_actors, running_gateway, stack, until, word_actors
+from edges import ENVOY_ONLY
+from gateways import COUNT, LOCAL, Slow, Word, client_of, gateway, listens, only_said, serve
+from h2client import message, raw_client
+from hyperframe.frame import GoAwayFrame
+from processes import alive, children_of, serving
+from support import Client, program, running_actors, stack, until, word_actors
 from test_presence import NOT_SERVING, SERVING, check, health_message
 
 from natsgate.command.demo.actors import ACTORS
@@ -18,37 +22,13 @@ from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 from natsgate.gateway.protos import Descriptors
 
-PROTO = str(Path(__file__).parents[2] / 'protos' / 'demo' / 'v1' / 'words.proto')
-COUNT = words_pb2.CountRequest(text='a b')
-Word = words_pb2.Word
+# Stopping
 
 
-@asynccontextmanager
-async def gateway(nats: EmbeddedNats, *arguments: str) -> AsyncIterator[tuple[Program, Client]]:
-    serve = ('serve', '--proto', PROTO, '--nats', nats.url, '--listen', '127.0.0.1:0', *arguments)
-    async with program(*serve) as running:
-        address = (await running.says('serving')).rpartition(' on ')[2]
-        async with grpc.aio.insecure_channel(address, options=NO_LIMITS) as channel:
-            yield running, Client(channel)
-
-
-async def test_a_drain(nats: EmbeddedNats) -> None:
+async def test_a_drain(nats: EmbeddedNats, edge: str) -> None:
     """Told to all who ask, while calls are still served; then what runs may end, and watchers are sent away."""
-    let_go = asyncio.Event()
-
-    async def slow(request: Any) -> Any:
-        await let_go.wait()
-        return words_pb2.LookupResponse()
-
-    async def echo(words: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for word in words:
-            yield word
-
-    async def count(request: Any) -> Any:
-        return words_pb2.CountResponse(words=2)
-
-    actors = word_actors(Lookup=slow, Echo=echo, Count=count)
-    async with running_actors(nats.url, actors) as workers, gateway(nats, '--drain-delay', '1s') as (running, client):
+    slow = Slow()
+    async with slow.running(nats), gateway(edge, nats, '--drain-delay', '1s') as (running, address, client):
         watch: Any = client.channel.unary_stream('/grpc.health.v1.Health/Watch')(b'')
         told = health_message('HealthCheckResponse')
         assert told.FromString(await watch.read()).status == SERVING  # type: ignore[attr-defined]
@@ -57,28 +37,53 @@ async def test_a_drain(nats: EmbeddedNats) -> None:
         stream: Any = words_pb2_grpc.WordsStub(client.channel).Echo()
         await stream.write(Word(word='a'))
         assert (await stream.read()).word == 'a'
-        await until(lambda: sum(worker.runs for worker in workers.workers) == 2)
-        running.stop()
-        assert told.FromString(await watch.read()).status == NOT_SERVING  # type: ignore[attr-defined]
-        assert await check(client, 'liveness') == SERVING
-        assert (await client.call('Count', COUNT)).code is Code.OK  # the delay: whoever comes is served
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await watch.read()
-        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await reflection.read()
-        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert running.process.returncode is None
-        await stream.write(Word(word='b'))
-        assert (await stream.read()).word == 'b'
-        await stream.done_writing()
-        let_go.set()
-        assert (await lookup).code is Code.OK
+        await until(lambda: slow.began == 1)
+        async with raw_client(address) as idle:
+            running.stop()
+            assert told.FromString(await watch.read()).status == NOT_SERVING  # type: ignore[attr-defined]
+            assert await check(client, 'liveness') == SERVING
+            assert (await client.call('Count', COUNT)).code is Code.OK  # the delay: whoever comes is served
+            async with client_of(address) as late:
+                assert (await late.call('Count', COUNT)).code is Code.OK
+            assert not idle.goaways()
+            for call in (watch, reflection):
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await call.read()
+                assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+            await until(lambda: not listens(address), 1)
+            assert running.process.returncode is None
+            await stream.write(Word(word='b'))
+            assert (await stream.read()).word == 'b'
+            await stream.done_writing()
+            slow.let_go.set()
+            assert (await lookup).code is Code.OK
+            assert await stream.read() is grpc.aio.EOF
+            assert await running.end() == 0
+            await idle.gone()
+    only_said(running, 'serving', 'stopping', 'stopped')
+
+
+async def test_who_is_connected_is_told_to_go_elsewhere(nats: EmbeddedNats, edge: str) -> None:
+    """With the next answer: Envoy says GOAWAY only where something happens."""
+    slow = Slow()
+    async with slow.running(nats), gateway(edge, nats, '--drain-delay', '0') as (running, address, _):
+        async with raw_client(address) as client:
+            streams = [client.call('Lookup') for _ in range(3)]
+            for stream in streams:
+                await stream.send(message(b''), end=True)
+            await until(lambda: slow.began == 3)
+            running.stop()
+            await until(lambda: not listens(address), 2)
+            slow.let_go.set()
+            for stream in streams:
+                assert (await stream.over()).outcome == 'OK'
+            await client.gone()
+            assert any(isinstance(one, GoAwayFrame) for one in client.frames)
         assert await running.end() == 0
 
 
 @pytest.mark.parametrize(('method', 'code'), [('Lookup', Code.UNAVAILABLE), ('Ponder', Code.UNKNOWN)])
-async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats, method: str, code: Code) -> None:
+async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats, method: str, code: Code, edge: str) -> None:
     """It may have run: only what is idempotent may be repeated by a proxy."""
 
     async def never(request: Any) -> Any:
@@ -87,7 +92,7 @@ async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats, method
     arguments = ('--drain-delay', '0s', '--drain-timeout', '300ms')
     async with (
         running_actors(nats.url, word_actors(**{method: never})) as workers,
-        gateway(nats, *arguments) as (running, client),
+        gateway(edge, nats, *arguments) as (running, _, client),
     ):
         call = asyncio.create_task(client.call(method))
         await until(lambda: workers.workers[0].runs)
@@ -99,26 +104,112 @@ async def test_what_does_not_end_in_time_is_cancelled(nats: EmbeddedNats, method
         await until(lambda: not workers.workers[0].jobs)  # the handler was told
 
 
-async def test_a_second_signal(nats: EmbeddedNats) -> None:
-    async def never(request: Any) -> Any:
-        await asyncio.sleep(60)
+async def test_an_idle_gateway_stops_at_once(nats: EmbeddedNats, edge: str) -> None:
+    async with gateway(edge, nats, '--drain-delay', '0') as (running, address, client), raw_client(address):
+        await client.call('/nobody/knows')
+        began = time.monotonic()
+        running.stop()
+        assert await running.end() == 0
+        assert time.monotonic() - began < 2
+    only_said(running, 'serving', 'stopping', 'stopped')
 
-    async with running_actors(nats.url, word_actors(Lookup=never)) as workers, gateway(nats) as (running, client):
-        call = asyncio.create_task(client.call('Lookup'))
-        await until(lambda: workers.workers[0].runs)
+
+async def test_ctrl_c_waits_for_no_delay(nats: EmbeddedNats, edge: str) -> None:
+    async with gateway(edge, nats, '--drain-delay', '60s') as (running, _, _):
+        running.process.send_signal(signal.SIGINT)
+        assert await running.end(5) == 0
+
+
+@pytest.mark.parametrize('second', [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_insists(nats: EmbeddedNats, second: signal.Signals, edge: str) -> None:
+    async with gateway(edge, nats, '--drain-delay', '60s') as (running, _, _):
+        process = serving(running.pid)
         running.stop()
         await running.says('stopping')
+        running.process.send_signal(second)
+        assert await running.end(3) in (128 + signal.SIGTERM, 128 + second)
+        assert not alive(process)
+    only_said(running, 'serving', 'stopping: ', 'stopping at once')
+
+
+@ENVOY_ONLY
+async def test_a_parent_that_is_killed_takes_envoy_with_it(nats: EmbeddedNats, edge: str) -> None:
+    """Its calls are broken off, which their handlers are told."""
+    slow = Slow()
+    async with slow.running(nats), gateway(edge, nats, '--drain-delay', '60s') as (running, address, client):
+        (envoy,) = children_of(running.pid)
+        lookup = asyncio.create_task(client.call('Lookup'))
+        await until(lambda: slow.began == 1)
+        running.process.kill()
+        await until(lambda: not alive(envoy), 3)
+        assert (await lookup).code is Code.UNAVAILABLE
+        await until(lambda: slow.cancelled == 1, 2)
+        assert not listens(address)
+        await running.end()
+
+
+@ENVOY_ONLY
+async def test_envoy_that_is_killed_ends_the_gateway(nats: EmbeddedNats, edge: str) -> None:
+    async with gateway(edge, nats) as (running, _, _):
+        (envoy,) = children_of(running.pid)
+        os.kill(envoy, signal.SIGKILL)
+        assert await running.end() == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize('when', [0.3, 0.8, 1.2])
+async def test_stopped_while_it_starts(nats: EmbeddedNats, when: float, edge: str) -> None:
+    """In the middle of whatever it does then."""
+    async with program(*serve(edge), '--nats', 'nats://127.0.0.1:1', *LOCAL) as running:
+        await asyncio.sleep(when)
         running.stop()
-        stopped = time.monotonic()
-        assert await running.end() == 128 + 15
-        assert time.monotonic() - stopped < 1
-        assert (await call).code is Code.UNAVAILABLE
+        assert await running.end(3) in (0, -signal.SIGTERM)
 
 
-async def test_a_connection_that_grows_old(nats: EmbeddedNats, words: Descriptors) -> None:
+# Connections
+
+
+async def test_a_connection_that_is_old(nats: EmbeddedNats, edge: str) -> None:
+    """It is told to go; what runs on it may end."""
+    slow = Slow()
+    async with slow.running(nats), gateway(edge, nats, '--max-connection-age', '1s') as (_, address, client):
+        async with raw_client(address) as old, raw_client(address) as idle:
+            stream = old.call('Lookup')
+            await stream.send(message(b''), end=True)
+            await until(lambda: old.goaways() and idle.closed, 4)
+            assert not stream.is_over
+            await asyncio.sleep(1)
+            slow.let_go.set()
+            assert (await stream.over()).outcome == 'OK'
+        for _ in range(8):
+            assert (await client.call('Count', COUNT)).code is Code.OK
+            await asyncio.sleep(0.25)
+
+
+async def test_a_connection_that_is_idle(nats: EmbeddedNats, edge: str) -> None:
+    async with gateway(edge, nats, '--max-connection-idle', '0.5s') as (_, address, _), raw_client(address) as idle:
+        await asyncio.sleep(0.2)
+        assert not idle.closed
+        await idle.gone()
+
+
+async def test_too_many_connections(nats: EmbeddedNats, edge: str) -> None:
+    async with gateway(edge, nats, '--max-connections', '2') as (_, address, _):
+        async with raw_client(address), raw_client(address):
+            host, _, port = address.rpartition(':')
+            reader, writer = await asyncio.open_connection(host, int(port))
+            assert await reader.read() == b'', 'it is closed at once'
+            writer.close()
+        async with client_of(address) as later:
+            async with asyncio.timeout(5):
+                while (ended := await later.call('/nobody/knows')).code is Code.UNAVAILABLE:
+                    await asyncio.sleep(0.05)  # the others have gone, and it has not noticed yet
+            assert ended.code is Code.UNIMPLEMENTED
+
+
+async def test_a_connection_that_grows_old(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """It is asked to end, its call goes on, and the client's next call takes another one without noticing."""
     options = {'max_connection_age': 1.0, 'max_connection_age_grace': 30.0}
-    async with stack(nats, words, ACTORS, **options) as running:
+    async with stack(nats, words, ACTORS, edge=edge, **options) as running:
         request = words_pb2.PonderRequest()
         request.time.FromSeconds(2)
         old = asyncio.create_task(running.client.call('Ponder', request))
@@ -128,29 +219,29 @@ async def test_a_connection_that_grows_old(nats: EmbeddedNats, words: Descriptor
         assert (await old).code is Code.OK
 
 
-async def test_connections_are_limited(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words, max_connections=3) as (running, _):
-        address = running.addresses[0].rpartition(':')
-        opened = [await asyncio.open_connection(address[0], int(address[2])) for _ in range(8)]
+async def test_a_client_that_vanishes_is_noticed(nats: EmbeddedNats, edge: str) -> None:
+    """It answers no pings: its connection is ended and its call cancelled. One that answers, and is as quiet, stays."""
+    slow = Slow()
+    keepalive = ('--keepalive-time', '1s', '--keepalive-timeout', '1s')
+    async with (
+        slow.running(nats),
+        gateway(edge, nats, *keepalive) as (_, address, _),
+        raw_client(address, within=20) as quiet,
+        raw_client(address, within=20) as vanished,
+    ):
+        for client in (quiet, vanished):
+            await client.call('Lookup').send(message(b''), end=True)
+        await until(lambda: slow.began == 2)
+        await until(vanished.pings)
+        vanished.pongs = False
+        await vanished.gone()
+        await until(lambda: slow.cancelled == 1)
+        assert not quiet.closed
+        assert quiet.pings()
+        slow.let_go.set()
 
-        async def refused(reader: asyncio.StreamReader) -> bool:
-            try:
-                async with asyncio.timeout(1):
-                    while await reader.read(1000):
-                        pass
-            except TimeoutError:
-                return False
-            except ConnectionError:
-                return True
-            return True
 
-        found = await asyncio.gather(*(refused(reader) for reader, _ in opened))
-        for _, writer in opened:
-            writer.close()
-        assert sum(found) >= 5
-
-
-async def test_calls_of_one_connection_are_limited(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_calls_of_one_connection_are_limited(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The client waits with the next; none fails."""
     let_go = asyncio.Event()
 
@@ -159,8 +250,8 @@ async def test_calls_of_one_connection_are_limited(nats: EmbeddedNats, words: De
         return words_pb2.CountResponse()
 
     async with (
-        stack(nats, words, word_actors(Count=slow), max_concurrent_streams=5) as running,
-        grpc.aio.insecure_channel(running.serving.addresses[0]) as channel,  # which repeats what was refused unseen
+        stack(nats, words, word_actors(Count=slow), max_concurrent_streams=5, edge=edge) as running,
+        grpc.aio.insecure_channel(running.gateway.address) as channel,  # which repeats what was refused unseen
     ):
         client = Client(channel)
         first = asyncio.create_task(client.call('Count', COUNT))

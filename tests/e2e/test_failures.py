@@ -38,16 +38,16 @@ def at_once(ended: Ended, code: Code, reason: str) -> None:
     assert ended.seconds < 1, ended
 
 
-async def test_unknown_method(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_gateway(nats.url, words) as (_, client):
+async def test_unknown_method(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         for method in ('/demo.v1.Words/Nothing', '/no.Service/Count', '/', '//', '/demo.v1.Words/Count/'):
             ended = await client.call(method, COUNT)
             at_once(ended, Code.UNIMPLEMENTED, 'UNKNOWN_METHOD')
             assert method in ended.message
 
 
-async def test_a_request_without_a_message(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_gateway(nats.url, words) as (_, client):
+async def test_a_request_without_a_message(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         call: Any = client.channel.stream_unary('/demo.v1.Words/Count')(timeout=5)
         await call.done_writing()
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -55,8 +55,8 @@ async def test_a_request_without_a_message(nats: EmbeddedNats, words: Descriptor
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_unreadable_request_when_validation_is_on(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with stack(nats, words, word_actors(Count=count), validate=True) as running:
+async def test_unreadable_request_when_validation_is_on(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with stack(nats, words, word_actors(Count=count), validate=True, edge=edge) as running:
         ended = await running.client.call('Count', b'\xff\xff')
         at_once(ended, Code.INVALID_ARGUMENT, 'UNREADABLE_REQUEST')
         bad = ended.status.detail(error_details_pb2.BadRequest)
@@ -66,9 +66,9 @@ async def test_unreadable_request_when_validation_is_on(nats: EmbeddedNats, word
         assert (await running.client.call('Count', COUNT)).code is Code.OK
 
 
-async def test_unreadable_event(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_unreadable_event(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """Validation is off by default: the actor finds out, answers, and buries the event. It goes on working."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
+    async with stack(nats, words, word_actors(Count=count), edge=edge) as running:
         ended = await running.client.call('Count', b'\xff\xff')
         at_once(ended, Code.INTERNAL, 'EVENT_UNREADABLE')
         assert PUSHBACK in ended.trailing
@@ -77,8 +77,8 @@ async def test_unreadable_event(nats: EmbeddedNats, words: Descriptors) -> None:
         await until_empty(running)
 
 
-async def test_a_request_too_large_for_grpc(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with stack(nats, words, word_actors(Count=count), max_message_size=1000) as running:
+async def test_a_request_too_large_for_grpc(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with stack(nats, words, word_actors(Count=count), max_message_size=1000, edge=edge) as running:
         ended = await running.client.call('Count', words_pb2.CountRequest(text='x' * 2000))
         assert ended.code is Code.RESOURCE_EXHAUSTED
         assert '2003' in ended.message
@@ -87,10 +87,10 @@ async def test_a_request_too_large_for_grpc(nats: EmbeddedNats, words: Descripto
         assert (await running.client.call('Count', COUNT)).code is Code.OK
 
 
-async def test_a_request_too_large_for_nats_headers_counted(words: Descriptors) -> None:
+async def test_a_request_too_large_for_nats_headers_counted(words: Descriptors, edge: str) -> None:
     async with (
         EmbeddedNats(config='max_payload: 20KB') as nats,
-        stack(nats, words, word_actors(Count=count)) as running,
+        stack(nats, words, word_actors(Count=count), edge=edge) as running,
     ):
         fits = words_pb2.CountRequest(text='x' * 19_000)
         assert (await running.client.call('Count', fits)).code is Code.OK
@@ -106,29 +106,29 @@ async def test_a_request_too_large_for_nats_headers_counted(words: Descriptors) 
         assert running.runs == 1
 
 
-async def test_a_response_too_large_for_nats(words: Descriptors) -> None:
+async def test_a_response_too_large_for_nats(words: Descriptors, edge: str) -> None:
     async def define(_: Any) -> words_pb2.LookupResponse:
         return words_pb2.LookupResponse(definition='x' * 30_000)
 
     async with (
         EmbeddedNats(config='max_payload: 20KB') as nats,
-        stack(nats, words, word_actors(Lookup=define)) as running,
+        stack(nats, words, word_actors(Lookup=define), edge=edge) as running,
     ):
         ended = await running.client.call('Lookup')
         at_once(ended, Code.RESOURCE_EXHAUSTED, 'MESSAGE_TOO_LARGE')
         await until_empty(running)
 
 
-async def test_a_request_too_large_for_the_stream(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_request_too_large_for_the_stream(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     limited = Service(words_service_descriptor(), limits=Limits(message_size=1000))
-    async with stack(nats, words, Actors(Actor('count', limited['Count'], count))) as running:
+    async with stack(nats, words, Actors(Actor('count', limited['Count'], count)), edge=edge) as running:
         ended = await running.client.call('Count', words_pb2.CountRequest(text='x' * 2000))
         at_once(ended, Code.RESOURCE_EXHAUSTED, 'MESSAGE_TOO_LARGE')
         assert 'DEMO=V1' in ended.message.upper()
         assert (await running.client.call('Count', COUNT)).code is Code.OK
 
 
-async def test_queue_full(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_queue_full(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """Each method has its own limit; what was accepted is still answered."""
     let_go = asyncio.Event()
 
@@ -138,7 +138,7 @@ async def test_queue_full(nats: EmbeddedNats, words: Descriptors) -> None:
 
     limited = Service(words_service_descriptor(), limits=Limits(messages=3))
     actors = Actors(Actor('count', limited['Count'], slow), Actor('ponder', limited['Ponder'], ponder))
-    async with stack(nats, words, actors) as running:
+    async with stack(nats, words, actors, edge=edge) as running:
         waiting = [asyncio.create_task(running.client.call('Count', COUNT)) for _ in range(3)]
         await until(lambda: running.runs == 3)
         ended = await running.client.call('Count', COUNT)
@@ -150,14 +150,14 @@ async def test_queue_full(nats: EmbeddedNats, words: Descriptors) -> None:
         assert {(await call).code for call in waiting} == {Code.OK}
 
 
-async def test_too_many_calls_in_flight(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_too_many_calls_in_flight(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     let_go = asyncio.Event()
 
     async def slow(_: Any) -> words_pb2.CountResponse:
         await let_go.wait()
         return words_pb2.CountResponse(words=1)
 
-    async with stack(nats, words, word_actors(Count=slow), max_in_flight=2) as running:
+    async with stack(nats, words, word_actors(Count=slow), max_in_flight=2, edge=edge) as running:
         waiting = [asyncio.create_task(running.client.call('Count', COUNT)) for _ in range(2)]
         await until(lambda: running.runs == 2)
         at_once(await running.client.call('Count', COUNT), Code.RESOURCE_EXHAUSTED, 'TOO_MANY_CALLS')
@@ -165,8 +165,8 @@ async def test_too_many_calls_in_flight(nats: EmbeddedNats, words: Descriptors) 
         assert {(await call).code for call in waiting} == {Code.OK}
 
 
-async def test_nats_away_and_back(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with stack(nats, words, word_actors(Count=count)) as running:
+async def test_nats_away_and_back(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with stack(nats, words, word_actors(Count=count), edge=edge) as running:
         assert (await running.client.call('Count', COUNT)).code is Code.OK
         await nats.kill()
         ended = await running.client.call('Count', COUNT)
@@ -176,7 +176,7 @@ async def test_nats_away_and_back(nats: EmbeddedNats, words: Descriptors) -> Non
         await until_answered(running)
 
 
-async def test_a_call_under_way_survives_a_restart_of_nats(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_call_under_way_survives_a_restart_of_nats(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The event is on disk, the handler goes on, the response goes out after the reconnect."""
     let_go = asyncio.Event()
 
@@ -184,7 +184,7 @@ async def test_a_call_under_way_survives_a_restart_of_nats(nats: EmbeddedNats, w
         await let_go.wait()
         return words_pb2.CountResponse(words=7)
 
-    async with stack(nats, words, word_actors(Count=slow)) as running:
+    async with stack(nats, words, word_actors(Count=slow), edge=edge) as running:
         call = asyncio.create_task(running.client.call('Count', COUNT))
         await until(lambda: running.runs == 1)
         await nats.kill()
@@ -196,16 +196,16 @@ async def test_a_call_under_way_survives_a_restart_of_nats(nats: EmbeddedNats, w
         await until_empty(running)
 
 
-async def test_a_stream_never_seen(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_gateway(nats.url, words) as (_, client):
+async def test_a_stream_never_seen(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         ended = await client.call('Count', COUNT)
         at_once(ended, Code.UNAVAILABLE, 'NO_STREAM')
         assert ended.retry_info is not None
 
 
-async def test_a_stream_that_was_there_is_waited_for(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_stream_that_was_there_is_waited_for(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """As in an election: the same call goes out again and again, and is run once."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
+    async with stack(nats, words, word_actors(Count=count), edge=edge) as running:
         assert (await running.client.call('Count', COUNT)).code is Code.OK
         connection = running.actors.connection
         stream = 'rpc=demo=v1=Words'
@@ -218,12 +218,12 @@ async def test_a_stream_that_was_there_is_waited_for(nats: EmbeddedNats, words: 
         assert running.runs == 2
 
 
-async def test_an_interest_stream_without_actors(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_an_interest_stream_without_actors(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The stream of a plain event takes a call and drops it when no actor is registered; the caller is told."""
     connection = await connect(nats.url)
     await declare(connection, [Event('count-them', bytes)])
     overrides = {'demo.v1.Words/Count': Override(event='count-them')}
-    async with running_gateway(nats.url, words, overrides=overrides) as (_, client):
+    async with running_gateway(nats.url, words, overrides=overrides, edge=edge) as (_, client):
         at_once(await client.call('Count', COUNT), Code.UNAVAILABLE, 'NO_WORKER')
     await connection.close()
 
@@ -232,7 +232,7 @@ def acknowledges(msg: Msg) -> bool:
     return b'.@ack.' in msg.subject
 
 
-async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The call goes out again under its id, is stored once, and is run once."""
     let_go = asyncio.Event()
 
@@ -240,10 +240,14 @@ async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: De
         await let_go.wait()
         return await count(request)
 
-    async with Proxy(nats) as proxy, stack(nats, words, word_actors(Count=slow), gateway_url=proxy.url) as running:
+    async with (
+        Proxy(nats) as proxy,
+        stack(nats, words, word_actors(Count=slow), gateway_url=proxy.url, edge=edge) as running,
+    ):
         proxy.drop = lambda msg: acknowledges(msg) and proxy.dropped == 0
         call = asyncio.create_task(running.client.call('Count', COUNT))
-        await until(lambda: proxy.dropped == 1 and not running.serving.requester.unacknowledged)
+        await until(lambda: proxy.dropped == 1)
+        await running.gateway.becomes(lambda inside: not inside.unacknowledged)
         let_go.set()
         assert (await call).code is Code.OK
         assert running.runs == 1
@@ -251,7 +255,7 @@ async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: De
 
 @pytest.mark.parametrize(('method', 'code'), [('Ponder', Code.UNKNOWN), ('Count', Code.UNAVAILABLE)])
 async def test_publish_acknowledgements_lost_for_good(
-    nats: EmbeddedNats, words: Descriptors, method: str, code: Code
+    nats: EmbeddedNats, words: Descriptors, method: str, code: Code, edge: str
 ) -> None:
     """What may have run is UNAVAILABLE, which invites a retry, only where running it twice does no harm."""
 
@@ -259,7 +263,10 @@ async def test_publish_acknowledgements_lost_for_good(
         await asyncio.sleep(30)
 
     actors = word_actors(**{method: never})
-    async with Proxy(nats) as proxy, stack(nats, words, actors, gateway_url=proxy.url, patience=2.5) as running:
+    async with (
+        Proxy(nats) as proxy,
+        stack(nats, words, actors, gateway_url=proxy.url, patience=2.5, edge=edge) as running,
+    ):
         proxy.drop = acknowledges
         ended = await running.client.call(method)
         assert (ended.code, ended.reason) == (code, 'PUBLISH_UNCERTAIN')
@@ -269,19 +276,24 @@ async def test_publish_acknowledgements_lost_for_good(
         assert running.runs == 1
 
 
-async def test_a_response_before_its_acknowledgement_is_success(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with Proxy(nats) as proxy, stack(nats, words, word_actors(Count=count), gateway_url=proxy.url) as running:
+async def test_a_response_before_its_acknowledgement_is_success(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
+    async with (
+        Proxy(nats) as proxy,
+        stack(nats, words, word_actors(Count=count), gateway_url=proxy.url, edge=edge) as running,
+    ):
         proxy.drop = acknowledges
         ended = await running.client.call('Count', COUNT)
         assert ended.code is Code.OK
         assert ended.seconds < 1
 
 
-async def test_deadline_in_the_queue(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_deadline_in_the_queue(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """Nobody works: the caller is told at its deadline, and a worker that starts later does not run the call."""
     connection = await connect(nats.url)
     await declare(connection, [word_actors(Count=count).get('count').event])  # type: ignore[union-attr]
-    async with running_gateway(nats.url, words) as (_, client):
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         ended = await client.call('Count', COUNT, timeout=0.3)
         assert ended.code is Code.DEADLINE_EXCEEDED
         assert 0.29 < ended.seconds < 0.8
@@ -291,7 +303,7 @@ async def test_deadline_in_the_queue(nats: EmbeddedNats, words: Descriptors) -> 
     await connection.close()
 
 
-async def test_deadline_in_the_handler(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_deadline_in_the_handler(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The handler is cancelled at the deadline, and sees how much time it has."""
     seen: list[Any] = []
 
@@ -303,7 +315,7 @@ async def test_deadline_in_the_handler(nats: EmbeddedNats, words: Descriptors) -
             seen.append('cancelled')
             raise
 
-    async with stack(nats, words, word_actors(Count=slow)) as running:
+    async with stack(nats, words, word_actors(Count=slow), edge=edge) as running:
         ended = await running.client.call('Count', COUNT, timeout=0.4)
         assert ended.code is Code.DEADLINE_EXCEEDED
         await until(lambda: len(seen) == 2)
@@ -312,29 +324,29 @@ async def test_deadline_in_the_handler(nats: EmbeddedNats, words: Descriptors) -
         await until_empty(running)
 
 
-async def test_deadline_of_the_method_and_of_the_gateway(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_deadline_of_the_method_and_of_the_gateway(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The least of the client's, the method's and the gateway's deadline wins; the gateway answers with details."""
     overrides = {'demo.v1.Words/Ponder': Override(timeout=0.3)}
     request = words_pb2.PonderRequest()
     request.time.FromSeconds(30)
-    async with stack(nats, words, word_actors(Ponder=ponder), overrides=overrides, timeout=5) as running:
+    async with stack(nats, words, word_actors(Ponder=ponder), overrides=overrides, timeout=5, edge=edge) as running:
         ended = await running.client.call('Ponder', request, timeout=None)
         assert (ended.code, ended.reason) == (Code.DEADLINE_EXCEEDED, 'DEADLINE')
         assert 0.29 < ended.seconds < 0.8
-    async with stack(nats, words, word_actors(Ponder=ponder), timeout=0.3) as running:
+    async with stack(nats, words, word_actors(Ponder=ponder), timeout=0.3, edge=edge) as running:
         ended = await running.client.call('Ponder', request, timeout=10)
         assert (ended.code, ended.reason) == (Code.DEADLINE_EXCEEDED, 'DEADLINE')
         assert 0.29 < ended.seconds < 0.8
 
 
-async def test_a_status_with_details(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_status_with_details(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     async def lookup(request: words_pb2.LookupRequest, context: Context) -> Any:
         context.send_initial_metadata((('x-first', 'one'),))
         context.set_trailing_metadata((('x-last-bin', b'\x00\xff'),))
         resource = error_details_pb2.ResourceInfo(resource_type='word', resource_name=request.word)
         context.abort(Code.NOT_FOUND, 'no wörd, 100 %\n', [resource])
 
-    async with stack(nats, words, word_actors(Lookup=lookup)) as running:
+    async with stack(nats, words, word_actors(Lookup=lookup), edge=edge) as running:
         ended = await running.client.call('Lookup', words_pb2.LookupRequest(word='x'))
         assert (ended.code, ended.message) == (Code.NOT_FOUND, 'no wörd, 100 %\n')
         resource = ended.status.detail(error_details_pb2.ResourceInfo)
@@ -345,7 +357,9 @@ async def test_a_status_with_details(nats: EmbeddedNats, words: Descriptors) -> 
         assert ended.seconds < 1
 
 
-async def test_any_other_exception(nats: EmbeddedNats, words: Descriptors, caplog: pytest.LogCaptureFixture) -> None:
+async def test_any_other_exception(
+    nats: EmbeddedNats, words: Descriptors, caplog: pytest.LogCaptureFixture, edge: str
+) -> None:
     """The text stays in the worker's log."""
 
     async def fail(_: Any) -> Any:
@@ -354,7 +368,7 @@ async def test_any_other_exception(nats: EmbeddedNats, words: Descriptors, caplo
     def leave(_: Any) -> Any:
         raise SystemExit(3)
 
-    async with stack(nats, words, word_actors(Count=fail, Lookup=leave)) as running:
+    async with stack(nats, words, word_actors(Count=fail, Lookup=leave), edge=edge) as running:
         for method in ('Count', 'Lookup'):
             ended = await running.client.call(method)
             at_once(ended, Code.UNKNOWN, 'HANDLER_FAILED')
@@ -364,18 +378,22 @@ async def test_any_other_exception(nats: EmbeddedNats, words: Descriptors, caplo
 
 
 @pytest.mark.parametrize('returned', [None, 5, words_pb2.LookupResponse()])
-async def test_a_handler_that_returns_something_else(nats: EmbeddedNats, words: Descriptors, returned: Any) -> None:
+async def test_a_handler_that_returns_something_else(
+    nats: EmbeddedNats, words: Descriptors, returned: Any, edge: str
+) -> None:
     async def wrong(_: Any) -> Any:
         return returned
 
-    async with stack(nats, words, word_actors(Count=wrong)) as running:
+    async with stack(nats, words, word_actors(Count=wrong), edge=edge) as running:
         at_once(await running.client.call('Count', COUNT), Code.INTERNAL, 'RESPONSE_UNREADABLE')
 
 
 @pytest.mark.parametrize(('method', 'code'), [('Ponder', Code.INTERNAL), ('Count', Code.UNAVAILABLE)])
-async def test_a_call_that_kills_each_worker(nats: EmbeddedNats, words: Descriptors, method: str, code: Code) -> None:
+async def test_a_call_that_kills_each_worker(
+    nats: EmbeddedNats, words: Descriptors, method: str, code: Code, edge: str
+) -> None:
     """After three workers the call is given up: UNAVAILABLE only where running it once more does no harm."""
-    async with running_gateway(nats.url, words) as (_, client):
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         arguments = ('work', 'killers:KILLERS', '--nats', nats.url)
         env = {
             'PYTHONPATH': os.pathsep.join([os.path.dirname(words_pb2.__file__) + '/../..', os.path.dirname(__file__)])
@@ -416,9 +434,9 @@ def words_service_descriptor() -> Any:
     return words_pb2.DESCRIPTOR.services_by_name['Words']
 
 
-async def test_a_server_that_has_lost_its_streams(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_server_that_has_lost_its_streams(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """Kept in memory, or removed by hand: the worker declares them again, and calls go on."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
+    async with stack(nats, words, word_actors(Count=count), edge=edge) as running:
         assert (await running.client.call('Count', COUNT)).code is Code.OK
         await running.actors.connection.api('STREAM.DELETE.rpc=demo=v1=Words')
 

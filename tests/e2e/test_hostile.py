@@ -45,7 +45,7 @@ async def still_well(client: Client) -> None:
 
 async def raw_call(running: Stack, *pairs: Pair) -> Stream:
     """A call of Count with metadata that no gRPC client would send."""
-    async with raw_client(running.serving.addresses[0], within=5) as client:
+    async with raw_client(running.gateway.address, within=5) as client:
         return await client.ask('Count', message(COUNT.SerializeToString()), pairs)
 
 
@@ -53,10 +53,12 @@ async def raw_call(running: Stack, *pairs: Pair) -> Stream:
     'value',
     [b'a\r\nNats-Rollup: all', b'a\nNats-TTL: 1', b'a\rb', b'a\0b', b'a\x7fb', b'\xff\xfe', b'caf\xc3\xa9', b'\x1b[2J'],
 )
-async def test_line_breaks_and_controls_in_metadata(nats: EmbeddedNats, words: Descriptors, value: bytes) -> None:
+async def test_line_breaks_and_controls_in_metadata(
+    nats: EmbeddedNats, words: Descriptors, value: bytes, edge: str
+) -> None:
     """Refused by one layer or the other; no header of theirs ever appears on NATS."""
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count)) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), edge=edge) as running:
         tap = await seen.tap(nats)
         stream = await raw_call(running, (b'x-evil', value))
         assert stream.outcome != 'OK' or seen.metadata == [()], stream.trailers
@@ -70,17 +72,17 @@ async def test_line_breaks_and_controls_in_metadata(nats: EmbeddedNats, words: D
 
 
 @pytest.mark.parametrize('name', [b'x evil', b'x:evil', b'x\r\nNats-Rollup', b'X-UPPER', b'x\xff', b''])
-async def test_broken_metadata_keys(nats: EmbeddedNats, words: Descriptors, name: bytes) -> None:
+async def test_broken_metadata_keys(nats: EmbeddedNats, words: Descriptors, name: bytes, edge: str) -> None:
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count)) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), edge=edge) as running:
         await raw_call(running, (name, b'all'))
         await still_well(running.client)
 
 
-async def test_names_of_nats_and_of_ours(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_names_of_nats_and_of_ours(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """They travel as metadata under our prefix, or not at all: never as headers that mean something."""
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count)) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), edge=edge) as running:
         tap = await seen.tap(nats)
         plain = await running.client.call('Count', COUNT)
         metadata = [(name, 'evil') for name in NATS_NAMES + OWN_NAMES if not name.endswith('-bin')]
@@ -96,49 +98,51 @@ async def test_names_of_nats_and_of_ours(nats: EmbeddedNats, words: Descriptors)
         await tap.close()
 
 
-async def test_70_kilobytes(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_70_kilobytes(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """NATS takes 64 KiB of headers at most, and drops the connection of who sends more."""
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count), max_metadata_size=1 << 20) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), max_metadata_size=1 << 20, edge=edge) as running:
         for metadata in (
             (('k', 'v' * 70_000),),
             (('k-bin', b'\0' * 70_000),),
             [(f'k{n}', 'v' * 1000) for n in range(70)],
         ):
             ended = await running.client.call('Count', COUNT, metadata=metadata)
-            assert ended.code is Code.RESOURCE_EXHAUSTED, ended
+            # Envoy's decoder takes no single header above 64 KiB: it ends the connection.
+            too_long = edge == 'envoy' and len(metadata) == 1
+            assert ended.code is (Code.UNAVAILABLE if too_long else Code.RESOURCE_EXHAUSTED), ended
             assert ended.seconds < 1
             await still_well(running.client)
         assert all(not pairs for pairs in seen.metadata)
 
 
-async def test_metadata_above_the_limit(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with stack(nats, words, word_actors(Count=Seen().count)) as running:
+async def test_metadata_above_the_limit(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with stack(nats, words, word_actors(Count=Seen().count), edge=edge) as running:
         for metadata in ((('k', 'v' * 17_000),), [(f'k{n}', '') for n in range(500)]):
             ended = await running.client.call('Count', COUNT, metadata=metadata)
             assert ended.code is Code.RESOURCE_EXHAUSTED, ended
             await still_well(running.client)
 
 
-async def test_500_keys(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_500_keys(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     seen = Seen()
     pairs = tuple((f'k-{n}', f'v{n}') for n in range(250)) + tuple(('twice', str(n)) for n in range(250))
-    async with stack(nats, words, word_actors(Count=seen.count), max_metadata_size=64 << 10) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), max_metadata_size=64 << 10, edge=edge) as running:
         assert (await running.client.call('Count', COUNT, metadata=pairs)).code is Code.OK
         assert seen.metadata[0] == pairs
 
 
 @pytest.mark.parametrize('value', [b'!!!', b'a', b'YQ==YQ==', b',', b'', b'YQ,YQ', b'\xff'])
-async def test_junk_in_binary_metadata(nats: EmbeddedNats, words: Descriptors, value: bytes) -> None:
+async def test_junk_in_binary_metadata(nats: EmbeddedNats, words: Descriptors, value: bytes, edge: str) -> None:
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count)) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), edge=edge) as running:
         await raw_call(running, (b'x-bin', value))
         await still_well(running.client)
 
 
-async def test_any_bytes_in_binary_metadata_arrive(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_any_bytes_in_binary_metadata_arrive(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     seen = Seen()
-    async with stack(nats, words, word_actors(Count=seen.count)) as running:
+    async with stack(nats, words, word_actors(Count=seen.count), edge=edge) as running:
         value = bytes(range(256))
         assert (await running.client.call('Count', COUNT, metadata=(('x-bin', value),))).code is Code.OK
         assert seen.metadata == [(('x-bin', value),)]
@@ -194,8 +198,10 @@ async def test_a_forged_reply_subject_is_refused_by_the_actor(
         b'Natsgate-Reply: \xff\xfe\r\n',
     ],
 )
-async def test_malformed_events_do_not_stop_a_worker(nats: EmbeddedNats, words: Descriptors, header: bytes) -> None:
-    async with stack(nats, words, word_actors(Count=Seen().count)) as running:
+async def test_malformed_events_do_not_stop_a_worker(
+    nats: EmbeddedNats, words: Descriptors, header: bytes, edge: str
+) -> None:
+    async with stack(nats, words, word_actors(Count=Seen().count), edge=edge) as running:
         connection = await connect(nats.url)
         block = b'NATS/1.0\r\n' + header + b'\r\n'
         for _ in range(100):  # more than there are slots
@@ -207,7 +213,7 @@ async def test_malformed_events_do_not_stop_a_worker(nats: EmbeddedNats, words: 
         await connection.close()
 
 
-async def test_strangers_on_a_reply_subject_are_passed_over(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_strangers_on_a_reply_subject_are_passed_over(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """A message that is no response does not end a call; one to a call that has ended is dropped."""
     replies: list[bytes] = []
     let_go = asyncio.Event()
@@ -216,7 +222,7 @@ async def test_strangers_on_a_reply_subject_are_passed_over(nats: EmbeddedNats, 
         await let_go.wait()
         return words_pb2.CountResponse(words=3)
 
-    async with stack(nats, words, word_actors(Count=slow)) as running:
+    async with stack(nats, words, word_actors(Count=slow), edge=edge) as running:
         connection = await connect(nats.url)
 
         def note(subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
@@ -226,14 +232,13 @@ async def test_strangers_on_a_reply_subject_are_passed_over(nats: EmbeddedNats, 
         await connection.synced()
         call = asyncio.create_task(running.client.call('Count', COUNT))
         await until(lambda: replies)
-        requester = running.serving.requester
         other = replies[0][:-22] + b'z' * 22
         for subject in (replies[0], other):
             connection.write(b'PUB %b 2\r\nhi\r\n' % subject)
             connection.write(b'PUB %b 0\r\n\r\n' % subject)
             connection.write(b'PUB %b 27\r\n{"stream":"x","seq":1}     \r\n' % subject)
             connection.write(b'HPUB %b 16 16\r\nNATS/1.0 503\r\n\r\n\r\n' % subject)
-        await until(lambda: requester.strays == 4 and requester.late == 4)
+        await running.gateway.becomes(lambda inside: inside.strays == 4 and inside.late == 4)
         assert not call.done()
         let_go.set()
         assert words_pb2.CountResponse.FromString((await call).data).words == 3

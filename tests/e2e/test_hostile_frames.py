@@ -20,7 +20,6 @@ from natsgate.events.leases import Beat
 from natsgate.events.streams import declare
 from natsgate.events.subjects import call_inbox, cancel_subject, presence_subject, reply_subject
 from natsgate.gateway.protos import Descriptors
-from natsgate.gateway.server import Serving
 
 TARGET = 'demo.v1.Words'
 INBOX = call_inbox('evil', 'p', TARGET, 'A' * 22)
@@ -63,7 +62,7 @@ class Actor:
 
 
 @asynccontextmanager
-async def by_hand(nats: EmbeddedNats, words: Descriptors) -> AsyncIterator[tuple[Actor, Any, Serving]]:
+async def by_hand(nats: EmbeddedNats, words: Descriptors, edge: str) -> AsyncIterator[tuple[Actor, Any]]:
     """A gateway, a client's server-streaming call, and an actor by hand that has taken it."""
     connection = await connect(nats.url)
     event = words_service()['Split']
@@ -74,30 +73,31 @@ async def by_hand(nats: EmbeddedNats, words: Descriptors) -> AsyncIterator[tuple
 
     (actor,) = word_actors(Split=handler)
     await consumer.declare(connection, *consumer.consumers_of([actor]))
-    async with running_gateway(nats.url, words) as (serving, client):
+    async with running_gateway(nats.url, words, edge=edge) as (gateway, client):
         call = words_pb2_grpc.WordsStub(client.channel).Split(words_pb2.SplitRequest(text='a'), timeout=10)
         hand = Actor(connection)
         await hand.take()
-        yield hand, call, serving
+        yield hand, call
         call.cancel()
-        await until(lambda: not serving.requester.waiting)
+        await gateway.becomes(lambda inside: not inside.waiting)
     await connection.close()
 
 
-async def test_an_actor_by_hand(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_an_actor_by_hand(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """What docs/protocol.md says is enough."""
-    async with by_hand(nats, words) as (actor, call, _):
+    async with by_hand(nats, words, edge) as (actor, call):
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0))
         actor.say(encode(1, FrameKind.DATA), join([Message(Word(word='a').SerializeToString())] * 3))
         actor.say(encode_end(2, 3, wire.Response()))
         assert [word.word async for word in call] == ['a'] * 3
+        await until(actor.frames)
         assert actor.frames() == [FrameKind.GO]
 
 
 @pytest.mark.parametrize('inbox', ['rpc.bank.Pay', '_CALL.evil.p.other.Service.' + 'A' * 22, '_REPLY.x', ''])
-async def test_an_accept_with_a_foreign_inbox(nats: EmbeddedNats, words: Descriptors, inbox: str) -> None:
+async def test_an_accept_with_a_foreign_inbox(nats: EmbeddedNats, words: Descriptors, edge: str, inbox: str) -> None:
     """The gateway publishes frames nowhere but to actors of its call's own target."""
-    async with by_hand(nats, words) as (actor, call, _):
+    async with by_hand(nats, words, edge) as (actor, call):
         stolen: list[bytes] = []
         await actor.connection.subscribe(
             inbox or 'nothing', lambda subject, reply, header, payload: stolen.append(subject)
@@ -125,8 +125,8 @@ BREAKING = {
 
 
 @pytest.mark.parametrize('what', BREAKING)
-async def test_an_actor_that_breaks_the_rules(nats: EmbeddedNats, words: Descriptors, what: str) -> None:
-    async with by_hand(nats, words) as (actor, call, _):
+async def test_an_actor_that_breaks_the_rules(nats: EmbeddedNats, words: Descriptors, edge: str, what: str) -> None:
+    async with by_hand(nats, words, edge) as (actor, call):
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0))
         BREAKING[what](actor)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -142,8 +142,8 @@ async def test_an_actor_that_breaks_the_rules(nats: EmbeddedNats, words: Descrip
         b'NATS/1.0\r\nNatsgate-Frame: 1 end 0\r\ngrpc-status: 0\r\nGrpc-Trailing-A B: c\r\n\r\n',
     ],
 )
-async def test_frames_that_cannot_be_read(nats: EmbeddedNats, words: Descriptors, block: bytes) -> None:
-    async with by_hand(nats, words) as (actor, call, _):
+async def test_frames_that_cannot_be_read(nats: EmbeddedNats, words: Descriptors, edge: str, block: bytes) -> None:
+    async with by_hand(nats, words, edge) as (actor, call):
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0))
         actor.say(block)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -151,10 +151,10 @@ async def test_frames_that_cannot_be_read(nats: EmbeddedNats, words: Descriptors
         assert raised.value.code() is grpc.StatusCode.INTERNAL
 
 
-async def test_frames_of_a_stranger(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_frames_of_a_stranger(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """A second accept after the first message is told so, and nothing that it says is heard."""
     other = call_inbox('other', 'p', TARGET, 'B' * 22)
-    async with by_hand(nats, words) as (actor, call, _):
+    async with by_hand(nats, words, edge) as (actor, call):
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0))
         actor.say(encode(1, FrameKind.DATA), join([Message(Word(word='a').SerializeToString())]))
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0), inbox=other)
@@ -209,9 +209,9 @@ async def test_cancellations_of_nothing(nats: EmbeddedNats, payload: bytes) -> N
         assert len(actors.workers[0]._calls._cancelled) <= 1
 
 
-async def test_signs_of_life_that_cannot_be_read(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words) as (serving, client):
-        await until(lambda: serving.presence.served)
+async def test_signs_of_life_that_cannot_be_read(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_actors(nats.url, ACTORS), running_gateway(nats.url, words, edge=edge) as (gateway, client):
+        await gateway.becomes(lambda inside: inside.served)
         connection = await connect(nats.url)
         subject = presence_subject(TARGET, 'evil').encode()
         for payload in (b'', b'{', b'[' * 10_000, b'\xff', json.dumps({'worker': 1}).encode(), b'x' * 300_000):

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+from dataclasses import asdict, replace
 
 from demo.v1 import words_pb2
-from support import Stack, stack, until, word_actors
+from support import Stack, stack, word_actors
 
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
@@ -13,36 +14,33 @@ from natsgate.gateway.protos import Descriptors
 CALLS, AT_ONCE = 10_000, 128
 
 
-def left(running: Stack) -> dict[str, int]:
+async def left(running: Stack) -> dict[str, int]:
     """What could grow."""
-    requester, connection = running.serving.requester, running.serving.requester._connection
     worker = running.actors.workers[0]
-    return {
-        'waiting': requester.waiting,
-        'unacknowledged': requester.unacknowledged,
-        'subscriptions': len(connection._client._subs),
-        'handlers': len(connection._client.handlers),
-        'answers': len(connection._answers),
-        'in flight': running.serving.gateway.in_flight,
+    inside = asdict(replace(await running.gateway.inside(), late=0, strays=0))
+    return inside | {
         'worker subscriptions': len(running.actors.connection._client._subs),
         'worker jobs': len(worker.jobs),
         'worker slots': worker.puller.credit.running,
-        'tasks': len(asyncio.all_tasks()),
+        'tasks here': len(asyncio.all_tasks()),
     }
 
 
-def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    return {what: count for what, count in after.items() if count > before[what]}
+async def not_grown(running: Stack, before: dict[str, int], timeout: float = 5) -> None:
+    """Wait until nothing is left that was not there before."""
+    async with asyncio.timeout(timeout):
+        while any(count > before[what] for what, count in (await left(running)).items()):
+            await asyncio.sleep(0.05)
 
 
-async def test_10000_calls_at_128_in_flight(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_10000_calls_at_128_in_flight(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     handled: list[str] = []
 
     async def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
         handled.append(request.text)
         return words_pb2.CountResponse(words=int(request.text))
 
-    async with stack(nats, words, word_actors(Count=count)) as running:
+    async with stack(nats, words, word_actors(Count=count), edge=edge) as running:
         numbers = iter(range(CALLS))
 
         async def caller() -> int:
@@ -56,28 +54,28 @@ async def test_10000_calls_at_128_in_flight(nats: EmbeddedNats, words: Descripto
 
         assert (await running.client.call('Count', words_pb2.CountRequest(text='0'))).code is Code.OK
         handled.clear()
-        before = left(running)
+        before = await left(running)
         assert sum(await asyncio.gather(*(caller() for _ in range(AT_ONCE)))) == CALLS
         assert len(handled) == len(set(handled)) == CALLS
-        requester = running.serving.requester
-        assert (requester.late, requester.strays) == (0, 0)
+        inside = await running.gateway.inside()
+        assert (inside.late, inside.strays) == (0, 0)
         gc.collect()
-        await until(lambda: not grown(before, left(running)))
+        await not_grown(running, before)
         state = (await running.actors.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
         assert state['messages'] == 0
 
 
-async def test_deadlines_leave_nothing_behind(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_deadlines_leave_nothing_behind(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """1,000 calls that nobody waits for to the end."""
 
     async def slow(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
         await asyncio.sleep(0.2)
         return words_pb2.CountResponse()
 
-    async with stack(nats, words, word_actors(Count=slow)) as running:
+    async with stack(nats, words, word_actors(Count=slow), edge=edge) as running:
         assert (await running.client.call('Count')).code is Code.OK
-        before = left(running)
+        before = await left(running)
         ended = await asyncio.gather(*(running.client.call('Count', timeout=0.1) for _ in range(1000)))
         assert {one.code for one in ended} == {Code.DEADLINE_EXCEEDED}
-        await until(lambda: not grown(before, left(running)), timeout=10)
+        await not_grown(running, before, timeout=10)
         assert (await running.client.call('Count')).code is Code.OK

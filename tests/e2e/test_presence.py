@@ -47,11 +47,11 @@ async def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
     return words_pb2.CountResponse(words=len(request.text.split()))
 
 
-async def test_health_follows_the_workers(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_health_follows_the_workers(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """NOT_SERVING within 1 s of a clean stop and 5 s of a kill, SERVING within 1 s of a start; the server as a whole
     does not care.
     """
-    async with running_gateway(nats.url, words) as (_, client):
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         assert await check(client, '') == SERVING
         assert await check(client) == NOT_SERVING
         async with program(*WORK, '--nats', nats.url, env=ENV) as first:
@@ -73,9 +73,12 @@ async def test_health_follows_the_workers(nats: EmbeddedNats, words: Descriptors
         assert await check(client, '') == SERVING
 
 
-async def test_health_without_nats(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_health_without_nats(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """Readiness depends on NATS, liveness does not."""
-    async with running_actors(nats.url, word_actors(Count=count)), running_gateway(nats.url, words) as (_, client):
+    async with (
+        running_actors(nats.url, word_actors(Count=count)),
+        running_gateway(nats.url, words, edge=edge) as (_, client),
+    ):
         await becomes(client, SERVING, within=1)
         await nats.kill()
         await becomes(client, NOT_SERVING, within=1, service='')
@@ -86,8 +89,8 @@ async def test_health_without_nats(nats: EmbeddedNats, words: Descriptors) -> No
         await becomes(client, SERVING, within=3)
 
 
-async def test_watching(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_gateway(nats.url, words) as (serving, client):
+async def test_watching(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with running_gateway(nats.url, words, edge=edge) as (_, client):
         request = health_message('HealthCheckRequest', service=SERVICE).SerializeToString()
         watch: Any = client.channel.unary_stream('/grpc.health.v1.Health/Watch')(request)
         told = health_message('HealthCheckResponse')
@@ -95,7 +98,7 @@ async def test_watching(nats: EmbeddedNats, words: Descriptors) -> None:
         async with running_actors(nats.url, word_actors(Count=count)):
             assert told.FromString(await watch.read()).status == SERVING  # type: ignore[attr-defined]
         assert told.FromString(await watch.read()).status == NOT_SERVING  # type: ignore[attr-defined]
-        await serving.drain(0)
+        watch.cancel()
 
 
 def grace(seconds: float) -> dict[str, Override]:
@@ -112,20 +115,22 @@ def no_worker(ended: Ended) -> bool:
     return (ended.code, ended.reason) == (Code.UNAVAILABLE, 'NO_WORKER')
 
 
-async def test_a_call_waits_for_a_worker_within_the_grace(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_call_waits_for_a_worker_within_the_grace(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     await declared(nats)
-    async with running_gateway(nats.url, words) as (serving, client):
+    async with running_gateway(nats.url, words, edge=edge) as (gateway, client):
         call = asyncio.create_task(client.call('Count', COUNT))
-        await until(lambda: serving.requester.waiting and not serving.requester.unacknowledged)
+        await gateway.becomes(lambda inside: inside.waiting and not inside.unacknowledged)
         async with running_actors(nats.url, word_actors(Count=count)):
             assert (await call).code is Code.OK
 
 
 @pytest.mark.parametrize('method', ['Count', 'Split'])
-async def test_a_call_fails_when_the_grace_is_over(nats: EmbeddedNats, words: Descriptors, method: str) -> None:
+async def test_a_call_fails_when_the_grace_is_over(
+    nats: EmbeddedNats, words: Descriptors, method: str, edge: str
+) -> None:
     """Those that wait, and those that come later at once; nothing is left in the queue."""
     await declared(nats)
-    async with running_gateway(nats.url, words, overrides=grace(2)) as (serving, client):
+    async with running_gateway(nats.url, words, overrides=grace(2), edge=edge) as (gateway, client):
         ended = await client.call(method, COUNT)
         assert no_worker(ended)
         assert 0.5 < ended.seconds < 4
@@ -133,7 +138,7 @@ async def test_a_call_fails_when_the_grace_is_over(nats: EmbeddedNats, words: De
         ended = await client.call(method, COUNT)
         assert no_worker(ended)
         assert ended.seconds < 0.5
-        await until(lambda: not serving.requester.waiting)
+        await gateway.becomes(lambda inside: not inside.waiting)
         async with running_actors(nats.url, word_actors(Count=count)) as actors:
             state = (await actors.connection.api('STREAM.INFO.rpc=demo=v1=Words'))['state']
             assert state['messages'] == 0
@@ -141,8 +146,11 @@ async def test_a_call_fails_when_the_grace_is_over(nats: EmbeddedNats, words: De
             assert (await client.call('Count', COUNT)).code is Code.OK
 
 
-async def test_a_declared_method_that_no_worker_takes(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with running_actors(nats.url, word_actors(Count=count)), running_gateway(nats.url, words) as (_, client):
+async def test_a_declared_method_that_no_worker_takes(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with (
+        running_actors(nats.url, word_actors(Count=count)),
+        running_gateway(nats.url, words, edge=edge) as (_, client),
+    ):
         await becomes(client, SERVING, within=1)
         await asyncio.sleep(1.6)  # a gateway that has just begun judges nobody
         for method in ('Lookup', 'Split'):
@@ -152,7 +160,9 @@ async def test_a_declared_method_that_no_worker_takes(nats: EmbeddedNats, words:
         assert (await client.call('Count', COUNT)).code is Code.OK
 
 
-async def test_a_method_whose_worker_restarts_is_not_unimplemented(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_a_method_whose_worker_restarts_is_not_unimplemented(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     """Another worker of the same service lives on."""
 
     async def lookup(request: words_pb2.LookupRequest) -> words_pb2.LookupResponse:
@@ -160,25 +170,27 @@ async def test_a_method_whose_worker_restarts_is_not_unimplemented(nats: Embedde
 
     async with (
         running_actors(nats.url, word_actors(Count=count)),
-        running_gateway(nats.url, words) as (serving, client),
+        running_gateway(nats.url, words, edge=edge) as (gateway, client),
     ):
         async with running_actors(nats.url, word_actors(Lookup=lookup)):
             assert (await client.call('Lookup')).code is Code.OK
         await asyncio.sleep(1.6)
         call = asyncio.create_task(client.call('Lookup'))
-        await until(lambda: serving.requester.waiting)
+        await gateway.becomes(lambda inside: inside.waiting)
         async with running_actors(nats.url, word_actors(Lookup=lookup)):
             assert (await call).code is Code.OK
 
 
-async def test_what_a_draining_worker_still_runs_is_not_given_up(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_what_a_draining_worker_still_runs_is_not_given_up(
+    nats: EmbeddedNats, words: Descriptors, edge: str
+) -> None:
     let_go = asyncio.Event()
 
     async def slow(_: Any) -> words_pb2.CountResponse:
         await let_go.wait()
         return words_pb2.CountResponse(words=1)
 
-    async with running_gateway(nats.url, words, overrides=grace(0.5)) as (_, client):
+    async with running_gateway(nats.url, words, overrides=grace(0.5), edge=edge) as (_, client):
         actors = word_actors(Count=slow)
         async with running_actors(nats.url, actors, drain_timeout=10) as connected:
             await becomes(client, SERVING, within=1)

@@ -26,7 +26,7 @@ async def count(request):
 
 @pytest.mark.parametrize('what', ['trailing', 'details'])
 @pytest.mark.parametrize('method', ['Count', 'Split'])
-async def test_status_that_cannot_travel(nats, words, what, method):
+async def test_status_that_cannot_travel(nats, words, what, method, edge):
     async def unary(request):
         if what == 'trailing':
             raise StatusError(Status(Code.NOT_FOUND, 'x'), trailing=(('X Bad', 'é'),))
@@ -36,7 +36,9 @@ async def test_status_that_cannot_travel(nats, words, what, method):
         await unary(request)
         yield
 
-    async with stack(nats, words, word_actors(**{method: unary if method == 'Count' else server})) as running:
+    async with stack(
+        nats, words, word_actors(**{method: unary if method == 'Count' else server}), edge=edge
+    ) as running:
         ended = await running.client.call(method, COUNT if method == 'Count' else Split(text='a'), timeout=10)
         assert running.runs == 1, (running.runs, ended)
         assert ended.seconds < 1
@@ -99,7 +101,7 @@ async def test_sequential(nats):
     await connection.close()
 
 
-async def test_silent_then_awake(nats, words):
+async def test_silent_then_awake(nats, words, edge):
     """An actor that stands still for 6 s before the commit and wakes up is not told gone; the call does not hang."""
     runs = []
 
@@ -112,7 +114,7 @@ async def test_silent_then_awake(nats, words):
     async with (
         Proxy(nats) as proxy,
         running_actors(proxy.url, word_actors(Split=split)) as actors,
-        running_gateway(nats.url, words, timeout=30) as (_, client),
+        running_gateway(nats.url, words, timeout=30, edge=edge) as (_, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'))  # no deadline
         await until(lambda: runs)
@@ -131,7 +133,7 @@ async def test_silent_then_awake(nats, words):
                 raise
 
 
-async def test_gateway_away_meanwhile(nats, words):
+async def test_gateway_away_meanwhile(nats, words, edge):
     """The actor commits while the gateway is away for longer than 3 s: the call ends."""
     go = asyncio.Event()
 
@@ -143,7 +145,7 @@ async def test_gateway_away_meanwhile(nats, words):
     async with (
         Proxy(nats) as proxy,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words, timeout=1) as (serving, client),
+        running_gateway(proxy.url, words, timeout=1, edge=edge) as (gateway, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'))
         await until(lambda: actors.workers[0].jobs)
@@ -151,12 +153,12 @@ async def test_gateway_away_meanwhile(nats, words):
         proxy._listener.close()
         for writer in proxy._writers:
             writer.close()
-        await until(lambda: not serving.requester._connection.connected)
+        await gateway.becomes(lambda inside: not inside.connected)
         go.set()
         await asyncio.sleep(4)
         port = int(proxy.url.rpartition(':')[2])
         proxy._listener = await asyncio.start_server(proxy._accept, '127.0.0.1', port)
-        await until(lambda: serving.requester._connection.connected, 10)
+        await gateway.becomes(lambda inside: inside.connected, 10)
         async with asyncio.timeout(10):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 _ = [w.word async for w in call]
@@ -164,7 +166,7 @@ async def test_gateway_away_meanwhile(nats, words):
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_given_back_with_slow_cleanup(nats, words):
+async def test_given_back_with_slow_cleanup(nats, words, edge):
     runs = []
 
     async def split(request):
@@ -176,7 +178,7 @@ async def test_given_back_with_slow_cleanup(nats, words):
                 await asyncio.sleep(1.0)
         yield Word(word='a')
 
-    async with stack(nats, words, word_actors(Split=split)) as running:
+    async with stack(nats, words, word_actors(Split=split), edge=edge) as running:
         call = words_pb2_grpc.WordsStub(running.client.channel).Split(Split(text='a'), timeout=20)
         await until(lambda: runs)
         worker = running.actors.workers[0]
@@ -190,7 +192,7 @@ async def test_given_back_with_slow_cleanup(nats, words):
         assert worker.puller.credit.running == 0
 
 
-async def test_stream_made_anew(nats, words):
+async def test_stream_made_anew(nats, words, edge):
     """The same sequence again, while the first job of it still runs."""
     hold = asyncio.Event()
     begun = []
@@ -200,7 +202,7 @@ async def test_stream_made_anew(nats, words):
         await hold.wait()
         return words_pb2.CountResponse(words=2)
 
-    async with stack(nats, words, word_actors(Count=handler)) as running:
+    async with stack(nats, words, word_actors(Count=handler), edge=edge) as running:
         worker = running.actors.workers[0]
         first = asyncio.create_task(running.client.call('Count', COUNT, timeout=30))
         await until(lambda: len(begun) == 1)
@@ -289,8 +291,8 @@ async def test_listener_is_not_cancelled(nats):
             assert ended == ['listened']
 
 
-async def test_close_from_an_actor(nats, words, caplog):
-    async with by_hand(nats, words) as (actor, call, _):
+async def test_close_from_an_actor(nats, words, edge):
+    async with by_hand(nats, words, edge) as (actor, call):
         actor.say(encode(0, FrameKind.ACCEPT, 0, 0))
         actor.say(encode(1, FrameKind.CLOSE, 0))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -315,7 +317,7 @@ async def test_withdrawn_duplicate(nats, words):
         await first.aclose()
 
 
-async def test_gateway_blip(nats, words):
+async def test_gateway_blip(nats, words, edge):
     async def split(request):
         await asyncio.sleep(1)
         yield Word(word='a')
@@ -323,18 +325,18 @@ async def test_gateway_blip(nats, words):
     async with (
         Proxy(nats) as proxy,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words) as (serving, client),
+        running_gateway(proxy.url, words, edge=edge) as (gateway, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
         proxy._listener.close()
         for writer in proxy._writers:
             writer.close()
-        await until(lambda: not serving.requester._connection.connected)
+        await gateway.becomes(lambda inside: not inside.connected)
         await asyncio.sleep(2.5)
         port = int(proxy.url.rpartition(':')[2])
         proxy._listener = await asyncio.start_server(proxy._accept, '127.0.0.1', port)
-        await until(lambda: serving.requester._connection.connected, 10)
+        await gateway.becomes(lambda inside: inside.connected, 10)
         try:
             got = [w.word async for w in call]
         except grpc.aio.AioRpcError as error:
@@ -342,7 +344,7 @@ async def test_gateway_blip(nats, words):
         assert got == ['a'], got
 
 
-async def test_short_gateway_blip(nats, words):
+async def test_short_gateway_blip(nats, words, edge):
     """The gateway loses NATS for a moment before the commit."""
 
     async def split(request):
@@ -352,15 +354,14 @@ async def test_short_gateway_blip(nats, words):
     async with (
         Proxy(nats) as proxy,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words) as (serving, client),
+        running_gateway(proxy.url, words, edge=edge) as (_, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
-        lost = []
-        serving.requester._connection.on_disconnected.append(lambda: lost.append(1))
-        for writer in proxy._writers:
+        lost = tuple(proxy._writers)
+        for writer in lost:
             writer.close()
-        await until(lambda: lost)
+        await until(lambda: len(proxy._writers) > len(lost))  # it has come back
         try:
             got = [w.word async for w in call]
         except grpc.aio.AioRpcError as error:
@@ -368,7 +369,7 @@ async def test_short_gateway_blip(nats, words):
         assert got == ['a'], got
 
 
-async def test_large_initial_metadata(nats, words):
+async def test_large_initial_metadata(nats, words, edge):
     other = asyncio.Event()
 
     async def split(request, context):
@@ -377,7 +378,7 @@ async def test_large_initial_metadata(nats, words):
         yield Word(word='a')
         await other.wait()
 
-    async with stack(nats, words, word_actors(Split=split)) as running:
+    async with stack(nats, words, word_actors(Split=split), edge=edge) as running:
         stub = words_pb2_grpc.WordsStub(running.client.channel)
         good = stub.Split(Split(text='good'), timeout=20)
         assert (await good.read()).word == 'a'
@@ -390,7 +391,7 @@ async def test_large_initial_metadata(nats, words):
         assert (await good.code()) is grpc.StatusCode.OK
 
 
-async def test_handler_that_ignores_its_deadline(nats, words, monkeypatch):
+async def test_handler_that_ignores_its_deadline(nats, words, monkeypatch, edge):
     monkeypatch.setattr(worker_module, 'CANCELLED_WITHIN', 0.2)
     let_go = asyncio.Event()
 
@@ -399,14 +400,14 @@ async def test_handler_that_ignores_its_deadline(nats, words, monkeypatch):
             with suppress(asyncio.CancelledError):
                 await let_go.wait()
 
-    async with stack(nats, words, word_actors(Count=(handler, {'max_jobs': 1}))) as running:
+    async with stack(nats, words, word_actors(Count=(handler, {'max_jobs': 1})), edge=edge) as running:
         await running.client.call('Count', COUNT, timeout=0.3)
         await until(lambda: running.actors.workers[0].puller.credit.running == 0)
         let_go.set()
 
 
 @pytest.mark.parametrize('method', ['Count', 'Split'])
-async def test_what_cannot_be_sent(nats, words, method):
+async def test_what_cannot_be_sent(nats, words, method, edge):
     """INTERNAL, RESPONSE_UNREADABLE, as the table has it, for a streaming call as well."""
 
     async def unary(request):
@@ -415,12 +416,14 @@ async def test_what_cannot_be_sent(nats, words, method):
     async def server(request):
         yield Split()
 
-    async with stack(nats, words, word_actors(**{method: unary if method == 'Count' else server})) as running:
+    async with stack(
+        nats, words, word_actors(**{method: unary if method == 'Count' else server}), edge=edge
+    ) as running:
         ended = await running.client.call(method, COUNT if method == 'Count' else Split(text='a'), timeout=10)
         assert (ended.code, ended.reason) == (Code.INTERNAL, 'RESPONSE_UNREADABLE'), ended
 
 
-async def test_not_told_to_repeat_what_may_have_run(nats, words):
+async def test_not_told_to_repeat_what_may_have_run(nats, words, edge):
     """The only worker dies with a call: what was published while it lived is not called NO_WORKER."""
     from natsgate.gateway.routes import Override
 
@@ -431,7 +434,7 @@ async def test_not_told_to_repeat_what_may_have_run(nats, words):
         await asyncio.sleep(60)
 
     async with (
-        running_gateway(nats.url, words, overrides={'demo.v1.Words': Override(grace=0.5)}) as (_, client),
+        running_gateway(nats.url, words, overrides={'demo.v1.Words': Override(grace=0.5)}, edge=edge) as (_, client),
         Proxy(nats) as proxy,
         running_actors(proxy.url, word_actors(Ponder=handler)),
     ):

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import Stack, running_actors, stack, until, word_actors, words_service
+from support import Stack, running_actors, stack, word_actors, words_service
 
 from natsgate.actors import Context
 from natsgate.command.demo.actors import ACTORS
@@ -23,8 +23,8 @@ def stub_of(running: Stack) -> Any:
     return words_pb2_grpc.WordsStub(running.client.channel)
 
 
-async def test_all_kinds(nats: EmbeddedNats, words: Descriptors) -> None:
-    async with stack(nats, words, ACTORS) as running:
+async def test_all_kinds(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
+    async with stack(nats, words, ACTORS, edge=edge) as running:
         stub = stub_of(running)
         assert [word.word async for word in stub.Split(words_pb2.SplitRequest(text=TEXT))] == TEXT.split()
         joined = await stub.Join(Word(word=word) for word in TEXT.split())
@@ -37,8 +37,8 @@ async def test_all_kinds(nats: EmbeddedNats, words: Descriptors) -> None:
         assert await echo.read() is grpc.aio.EOF
         assert await echo.code() is grpc.StatusCode.OK
         assert [word async for word in stub.Echo(iter(()))] == []
-        await until(lambda: not running.serving.requester.waiting)
-        assert len(running.serving.requester.links) == 0
+        await running.gateway.becomes(lambda inside: not inside.waiting)
+        assert not (await running.gateway.inside()).links
 
 
 async def test_without_grpc(nats: EmbeddedNats) -> None:
@@ -59,7 +59,7 @@ async def test_without_grpc(nats: EmbeddedNats) -> None:
         assert conn._requester.waiting == 0
 
 
-async def test_metadata_and_statuses(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_metadata_and_statuses(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     let_go = asyncio.Event()
 
     async def echo(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
@@ -74,7 +74,7 @@ async def test_metadata_and_statuses(nats: EmbeddedNats, words: Descriptors) -> 
         context.abort(Code.NOT_FOUND, 'nothing')
         yield
 
-    async with stack(nats, words, word_actors(Echo=echo, Split=split)) as running:
+    async with stack(nats, words, word_actors(Echo=echo, Split=split), edge=edge) as running:
         call = stub_of(running).Echo()
         initial = await call.initial_metadata()  # at the moment that the handler sends it
         assert ('x-first', 'yes') in tuple(initial)
@@ -93,11 +93,11 @@ async def test_metadata_and_statuses(nats: EmbeddedNats, words: Descriptors) -> 
         assert raised.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_many_messages_both_ways(nats: EmbeddedNats, words: Descriptors) -> None:
+async def test_many_messages_both_ways(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """More than any window holds, in order, without loss."""
     count = 20_000
 
-    async with stack(nats, words, ACTORS) as running:
+    async with stack(nats, words, ACTORS, edge=edge) as running:
         messages = (Word(word=str(number)) for number in range(count))
         number = 0
         async for word in stub_of(running).Echo(messages):

@@ -54,16 +54,23 @@ def test_no_bytes_raise_anything_but_broken_protocol(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    'line', [b'MSG a\r\n', b'MSG a 1 x\r\n', b'MSG a 1 -9\r\n', b'HMSG a 1 9 3\r\nabc\r\n', b'MSG a b 3\r\nabc\r\n']
-)
+    'line',
+    [
+        b'MSG a\r\n', b'MSG a 1 x\r\n', b'MSG a 1 -9\r\n', b'HMSG a 1 9 3\r\nabc\r\n', b'MSG a b 3\r\nabc\r\n',
+        b'MSG a 1 b c 0\r\n\r\n', b'MSG a 1 0_1\r\nx\r\n', b'MSG a +1 1\r\nx\r\n', b'MSG a 1 3\r\nabcde',
+        b'HMSG a 1 -1 3\r\nabc\r\n', b'HMSGS a 1 0 0\r\n\r\n',
+    ],
+)  # fmt: skip
 def test_malformed_messages_are_told(line: bytes) -> None:
     with pytest.raises(BrokenProtocol):
         Parser().feed(line)
 
 
-def test_a_line_that_does_not_end_is_told() -> None:
+@pytest.mark.parametrize('end', [b'', b'\r\n'])
+def test_a_line_that_is_too_long_is_told(end: bytes) -> None:
+    """Whether its end is there or not: that depends on how it arrives."""
     with pytest.raises(BrokenProtocol):
-        Parser().feed(b'x' * 70_000)
+        Parser().feed(b'INFO ' + b'x' * 70_000 + end)
 
 
 def test_a_large_payload_is_joined_once() -> None:

@@ -82,3 +82,11 @@ def test_details_too_large_are_cut_and_the_message_says_so() -> None:
 def test_an_error_reads_as_its_status() -> None:
     assert str(StatusError(Status(Code.NOT_FOUND, 'no'))) == 'NOT_FOUND: no'
     assert StatusError(Status(Code.NOT_FOUND)).code is Code.NOT_FOUND
+
+
+def test_details_that_grow_by_the_message_are_cut_too() -> None:
+    """They repeat the message of the status; here theirs was another one."""
+    details = status_pb2.Status(code=10).SerializeToString() + b'\x1a\x92\x1c' + b'\x12\x8f\x1c' + b'x' * 3599
+    status = Status(Code.ABORTED, 'y' * 3000, details).fitted()
+    assert status.code is Code.ABORTED
+    assert len(status.message) + len(status.details) * 4 / 3 < 7680

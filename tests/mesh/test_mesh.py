@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import urllib.request
 from collections import Counter
@@ -17,6 +19,7 @@ import yaml
 from demo.v1 import words_pb2, words_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
+from processes import serving
 from support import NO_LIMITS, ROOT, Client, Ended, Program, program, until
 
 from natsgate.command.child import dying_with_us
@@ -145,8 +148,10 @@ class Member:
         await self.close()
 
     async def kill(self) -> None:
+        """SIGKILL to the process that serves: with Envoy's edge, that is a child of the one that was started."""
         assert self.program is not None
-        self.program.process.kill()
+        os.kill(serving(self.program.pid), signal.SIGKILL)
+        await self.program.end()
         await self.close()
 
     async def close(self) -> None:
@@ -213,7 +218,7 @@ class Mesh:
 
 
 @pytest.fixture
-async def mesh(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Mesh]:
+async def mesh(nats: EmbeddedNats, tmp_path: Path, edge: str) -> AsyncIterator[Mesh]:
     runs = tmp_path / 'runs'
     runs.touch()
     env = {'PYTHONPATH': MODULES, 'RUNS_FILE': str(runs)}
@@ -221,7 +226,7 @@ async def mesh(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Mesh]:
         ports = [int(address.rpartition(':')[2]) for address in addresses]
     gateways = [
         Member(
-            ('serve', '--nats', nats.url, '--proto', PROTO, '--listen', f'127.0.0.1:{port}'),
+            ('serve', '--edge', edge, '--nats', nats.url, '--proto', PROTO, '--listen', f'127.0.0.1:{port}'),
             env, ready='serving ', port=port,
         )
         for port in ports

@@ -1,0 +1,118 @@
+"""20,000 calls that wait at a time, over 100 connections: they work, and can all be cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from demo.v1 import words_pb2
+from gateways import gateway
+from h2client import Http2Client, Stream, message, raw_client
+from processes import cpu, memory, serving
+from support import running_actors, until
+
+from natsgate.actors import Actor, Actors
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.events import Service
+from natsgate.events.event import Limits
+
+pytestmark = pytest.mark.load
+
+CONNECTIONS, CALLS, PORTION = 100, 20_000, 500
+WITHIN = 120
+MIB = 1 << 20
+GATEWAY = ('--max-in-flight', str(CALLS), '--timeout', '10m')
+WORDS = Service.of(words_pb2, 'Words', limits=Limits(messages=CALLS))
+ACTOR = {'max_jobs': CALLS, 'max_ack_pending': CALLS, 'ack_wait': 60}
+"""What must be said for them: by default a gateway, a method's queue and an actor take 10,000 each. `ack_wait`, because
+the clients are in the worker's process, and hold up its event loop for seconds.
+"""
+ONE = message(words_pb2.CountRequest(text='a').SerializeToString())
+
+
+class Waiting:
+    """A handler that waits until it may go on, and counts."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+        self.began = self.cancelled = 0
+
+    async def count(self, request: Any) -> words_pb2.CountResponse:
+        self.began += 1
+        try:
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return words_pb2.CountResponse(words=1)
+
+
+@asynccontextmanager
+async def connections(address: str) -> AsyncIterator[list[Http2Client]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(raw_client(address, within=WITHIN)) for _ in range(CONNECTIONS)]
+
+
+async def wave(clients: list[Http2Client], handler: Waiting, calls: int) -> list[Stream]:
+    """So many calls, all of which wait in the handler. They come in portions: C-core cancels some of those that it has
+    not handed on yet when these are more than a thousand.
+    """
+    handler.began = handler.cancelled = 0
+    handler.let_go.clear()
+    streams = []
+    for number in range(calls):
+        stream = clients[number % CONNECTIONS].call('Count')
+        await stream.send(ONE, end=True)
+        streams.append(stream)
+        if len(streams) % PORTION == 0:
+            await until(partial(lambda begun: handler.began == begun or streams[-1].is_over, len(streams)), WITHIN)
+    assert not [(stream.outcome, stream.text) for stream in streams if stream.is_over]
+    return streams
+
+
+async def answered(streams: list[Stream], handler: Waiting) -> None:
+    handler.let_go.set()
+    assert {(await stream.over()).outcome for stream in streams} == {'OK'}
+
+
+async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The memory of the first serves the next. The allocators keep most of it: it is not the system's again."""
+    handler = Waiting()
+    actors = Actors(Actor('count', WORDS['Count'], handler.count, **ACTOR))
+    async with running_actors(nats.url, actors) as worker, gateway(edge, nats, *GATEWAY) as (running, address, _):
+        front = serving(running.pid)
+        async with connections(address) as clients:
+            await answered(await wave(clients, handler, 1000), handler)
+            before = memory(front)
+
+            streams = await wave(clients, handler, CALLS)
+            most, used = memory(front), cpu(front)
+            await asyncio.sleep(2)
+            waiting = (cpu(front) - used) / 2
+            await answered(streams, handler)
+            after_answers = memory(front)
+
+            streams = await wave(clients, handler, CALLS)
+            assert memory(front) - most < (most - before) / 4
+            began = asyncio.get_running_loop().time()
+            for stream in streams[::2]:
+                stream.cancel()
+            await until(lambda: handler.cancelled == CALLS // 2, timeout=WITHIN)
+            took = asyncio.get_running_loop().time() - began
+            for client in clients:
+                client.drop()
+            await until(lambda: handler.cancelled == CALLS, timeout=WITHIN)
+        await until(lambda: not worker.workers[0].jobs, timeout=WITHIN)
+        async with connections(address) as clients:
+            await answered(await wave(clients, handler, 1000), handler)
+        after = memory(front)
+        assert after - most < (most - before) / 4
+        with capsys.disabled():
+            print(
+                f'\n{edge}: memory {before / MIB:.0f} MiB before, {most / MIB:.0f} with {CALLS:,} calls that wait '
+                f'({(most - before) / CALLS / 1024:.1f} KiB each), {after_answers / MIB:.0f} when they were answered, '
+                f'{after / MIB:.0f} after as many were cancelled; waiting takes {waiting:.0%} of a core, '
+                f'{CALLS // 2:,} cancels {took:.1f} s'
+            )
