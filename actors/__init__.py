@@ -12,5 +12,6 @@ async with actors.connect() as conn:
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.actors.registry import Actors, ConnectedActors
+from natsgate.actors.retry import Retry
 
-__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context']
+__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'Retry']

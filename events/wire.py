@@ -19,6 +19,7 @@ DEADLINE = 'Natsgate-Deadline'
 KIND = 'Natsgate-Kind'
 COMPRESSED = 'Natsgate-Compressed'
 CREDIT = 'Natsgate-Credit'
+REPLAY = 'Natsgate-Replay'
 MESSAGE_ID = 'Nats-Msg-Id'
 TTL = 'Nats-TTL'
 REQUEST_METADATA = 'Grpc-Metadata-'
@@ -62,6 +63,8 @@ class RequestHead(NamedTuple):
     """Messages and bytes that may be sent in answer before more credit is given."""
     metadata: Metadata = ()
     """What the caller sent."""
+    replay: str = ''
+    """`<actor> <id>`: a dead letter, to be run once more by this actor alone; the id is that of the event that died."""
 
 
 class Response(NamedTuple):
@@ -112,6 +115,8 @@ def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = ''
         block += f'{KIND}: {head.kind}\r\n{CREDIT}: {head.credit[0]} {head.credit[1]}\r\n'
     if head.compressed:
         block += f'{COMPRESSED}: 1\r\n'
+    if head.replay:
+        block += f'{REPLAY}: {head.replay}\r\n'
     if head.metadata:
         block += metadata.encode(head.metadata, REQUEST_METADATA)
     return f'{block}{extra}\r\n'.encode('ascii')
@@ -132,6 +137,7 @@ def decode_request(block: bytes | None) -> RequestHead:
             get(COMPRESSED) == '1',
             (0, 0) if credit is None else _credit(credit),
             metadata.decode(pairs, REQUEST_METADATA),
+            get(REPLAY, ''),
         )
     except (headers.MalformedHeaders, metadata.MetadataError) as error:
         raise Unreadable(str(error)) from error

@@ -16,3 +16,4 @@ def kill(_: Any) -> None:
 
 WORDS = Service.of(words_pb2, 'Words')
 KILLERS = Actors(Actor('count', WORDS['Count'], kill), Actor('ponder', WORDS['Ponder'], kill))
+ONCE = Actors(Actor('ponder', WORDS['Ponder'], kill, at_most_once=True))
