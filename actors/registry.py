@@ -14,6 +14,7 @@ from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.dead_letters import DeadLetters
+from natsgate.actors.given_up import GivenUp
 from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
@@ -142,12 +143,14 @@ class ConnectedActors:
             for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
+        given_up = GivenUp(self.connection, self._actors, self.dead_letters)
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
             for puller in pullers:
                 await puller.open()
+            await given_up.open()
             await beats.open()
             self.listening.set()
             if burst:
@@ -158,6 +161,7 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
+            given_up.close()
             await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls))
 
     async def _drain(self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls) -> None:
