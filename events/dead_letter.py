@@ -113,22 +113,28 @@ class DeadLetter:
         """The letter in a message of the stream. Raises Unreadable."""
         try:
             found = dict(headers.parse(block))
-            held = int(found[_HEADERS_SIZE])
+            held = _number(found[_HEADERS_SIZE])
             return cls(
                 subject=subject.removeprefix(SUBJECT_PREFIX),
                 stream=found[f'{_FIELDS}Stream'],
-                sequence=int(found[f'{_FIELDS}Sequence']),
+                sequence=_number(found[f'{_FIELDS}Sequence']),
                 actor=found[f'{_FIELDS}Actor'],
                 cause=Cause(found[f'{_FIELDS}Cause']),
                 reason=found[f'{_FIELDS}Reason'],
-                attempts=int(found[f'{_FIELDS}Attempts']),
-                buried_at=int(found[f'{_FIELDS}Time']),
+                attempts=_number(found[f'{_FIELDS}Attempts']),
+                buried_at=_number(found[f'{_FIELDS}Time']),
                 header=payload[:held],
                 payload=payload[held:],
-                size=int(found.get(_SIZE, '0')),
+                size=_number(found.get(_SIZE, '0')),
             )
         except (headers.MalformedHeaders, KeyError, ValueError) as error:
             raise Unreadable(f'no dead letter: {error}') from error
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise ValueError(f'{text[:20]!r} is no number')
+    return int(text)
 
 
 def one_line(text: str) -> str:

@@ -195,6 +195,7 @@ async def test_a_stream_that_is_away_is_made_again(nats: EmbeddedNats, words: De
         await running.actors.connection.api(f'STREAM.DELETE.{dead_letter.STREAM}')
         assert (await running.client.call('Ponder')).reason == 'HANDLER_FAILED'
         await well(running)
+        await until(lambda: running.actors.dead_letters.stored == 1, timeout=10)
         assert (await first_letter(running.actors.connection)).cause is Cause.FAILED
 
 
