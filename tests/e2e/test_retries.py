@@ -11,9 +11,9 @@ from demo.v1 import words_pb2, words_pb2_grpc
 from google.rpc import error_details_pb2
 from support import Ended, connect, program, running_actors, stack, until, word_actors
 
-from natsgate.actors import Context, Retry
+from natsgate.actors import Actor, Actors, Context, Retry
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import Code, wire
+from natsgate.events import Code, Event, Events, wire
 from natsgate.gateway.protos import Descriptors
 
 STREAM = 'rpc=demo=v1=Words'
@@ -242,10 +242,17 @@ async def test_at_most_once_in_a_stream(nats: EmbeddedNats, words: Descriptors) 
         assert left == [0]
 
 
-async def test_a_plain_event_that_fails_is_run_again(nats: EmbeddedNats) -> None:
-    from natsgate.actors import Actor, Actors
-    from natsgate.events import Event, Events
+async def test_at_most_once_in_a_stream_whose_worker_dies(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, word_actors()) as running:
+        async with program('work', 'killers:ONCE', '--nats', nats.url, env=ENV) as worker:
+            await worker.says('working')
+            call = words_pb2_grpc.WordsStub(running.client.channel).Split(words_pb2.SplitRequest(text='x'), timeout=30)
+            await worker.process.wait()
+        assert (await call.code()).name == 'UNAVAILABLE'
+        await until_empty(running)
 
+
+async def test_a_plain_event_that_fails_is_run_again(nats: EmbeddedNats) -> None:
     event = Event('told', str)
     handler = Failing(until=3)
     async with (
