@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from natsgate.actors.actor import Actor
+from natsgate.actors.beats import worker_id
 from natsgate.actors.burials import Burials
 from natsgate.actors.job import Job
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict
 from natsgate.events import wire
-from natsgate.events.connection import Connection
+from natsgate.events.connection import Connection, Disconnected, NoResponders
 from natsgate.events.failures import Failure, failed
 from natsgate.events.publishing import too_large
 from natsgate.events.wire import Response
@@ -51,6 +52,22 @@ class Settling:
                 self._terminate(job, reason)
             case Release(delay):
                 self._release(job, delay)
+
+    async def claim(self, job: Job) -> None:
+        """Have the event acknowledged before it is run, so that nobody else is given it, and tell its caller so.
+
+        Raises Disconnected, NoResponders, TimeoutError: the job is released then, and must not be run.
+        """
+        try:
+            await self._connection.request(job.ack.decode(), timeout=self._actor.ack_wait)
+        except (Disconnected, NoResponders, TimeoutError):
+            job.released = True
+            raise
+        job.acknowledged = True
+        if job.head.reply and self._answers and job.exchange is None:  # frames say by themselves who speaks
+            block, reply = wire.encode_taken(worker_id(self._connection)), job.head.reply.encode()
+            self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply, len(block), len(block), block))
+            await asyncio.sleep(0)  # it is to be on its way before a handler does whatever it does
 
     def acknowledge(self, job: Job) -> None:
         """The event is done, or belongs to this attempt for good."""

@@ -27,7 +27,7 @@ from natsgate.actors.retry import UNHURRIED
 from natsgate.actors.settling import IN_PROGRESS, Settling
 from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import wire
-from natsgate.events.connection import Connection, Disconnected, NoResponders
+from natsgate.events.connection import Connection
 from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
@@ -235,7 +235,7 @@ class Worker:
     async def _response(self, job: Job, message: object) -> Response:
         exchange = job.exchange
         if self.actor.at_most_once:
-            await self._claim(job)
+            await self._settling.claim(job)
         if exchange is not None:
             if job.delivery.attempt > 1:  # the first attempt may have been committed and have died after that
                 await exchange.chosen()
@@ -244,15 +244,6 @@ class Worker:
             return Response(trailing=job.context.trailing)
         self.runs += 1
         return self._answered(job, await handle(self.actor, message, job.context, self._pool))
-
-    async def _claim(self, job: Job) -> None:
-        """Have the event acknowledged before it is run: nobody else gets it then. Otherwise it is not run here."""
-        try:
-            await self._connection.request(job.ack.decode(), timeout=self.actor.ack_wait)
-        except (Disconnected, NoResponders, TimeoutError):
-            job.released = True
-            raise
-        job.acknowledged = True
 
     def _answered(self, job: Job, result: object) -> Response:
         try:

@@ -20,6 +20,7 @@ KIND = 'Natsgate-Kind'
 COMPRESSED = 'Natsgate-Compressed'
 CREDIT = 'Natsgate-Credit'
 REPLAY = 'Natsgate-Replay'
+TAKEN = 'Natsgate-Taken'
 MESSAGE_ID = 'Nats-Msg-Id'
 TTL = 'Nats-TTL'
 REQUEST_METADATA = 'Grpc-Metadata-'
@@ -188,6 +189,19 @@ def decode_response(block: bytes | None, payload: bytes) -> Response:
         )
     except metadata.MetadataError as error:
         raise Unreadable(str(error)) from error
+
+
+def encode_taken(worker: str) -> bytes:
+    """The header block of an actor's word that this worker runs the call, and nobody else ever will."""
+    return f'NATS/1.0\r\n{TAKEN}: {worker}\r\n\r\n'.encode('ascii')
+
+
+def taken_by(block: bytes | None) -> str:
+    """The worker that says so; empty when the message says something else."""
+    try:
+        return dict(headers.parse(block)).get(TAKEN, '')
+    except headers.MalformedHeaders:
+        return ''
 
 
 def decode_initial(block: bytes | None) -> Metadata:
