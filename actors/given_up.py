@@ -25,6 +25,7 @@ log = logging.getLogger('natsgate.actors')
 
 _ADVISORY = '$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.'
 _SHARED_BY = 'natsgate'
+_BURIED_WITHIN = 2.0
 
 
 class GivenUp:
@@ -43,13 +44,15 @@ class GivenUp:
             sid = await self._connection.subscribe(_ADVISORY + name, self._on_advisory, queue=_SHARED_BY)
             self._sids.append(sid)
 
-    def close(self) -> None:
-        """Hear nothing more."""
+    async def close(self) -> None:
+        """Hear nothing more; what is being buried is waited for a while, because NATS does not say it again."""
         for sid in self._sids:
             self._connection.unsubscribe(sid)
             self._connection.forget(sid)
-        for task in self._tasks:
-            task.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_BURIED_WITHIN)
+            for task in late:
+                task.cancel()
 
     def _on_advisory(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         try:

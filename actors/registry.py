@@ -161,10 +161,11 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            given_up.close()
-            await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls))
+            await asyncio.shield(self._drain(drain_timeout, pullers, given_up, beats, calls))
 
-    async def _drain(self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls) -> None:
+    async def _drain(
+        self, timeout: float, pullers: Sequence[Puller], given_up: GivenUp, beats: Beats, calls: Calls
+    ) -> None:
         for puller in pullers:
             puller.stop()
         beats.drain()
@@ -173,7 +174,7 @@ class ConnectedActors:
             await self.connection.synced(timeout=2)
         for puller in pullers:
             puller.forget()
-        await asyncio.gather(*(worker.drain(timeout) for worker in self.workers))
+        await asyncio.gather(given_up.close(), *(worker.drain(timeout) for worker in self.workers))
         beats.close()
         calls.close()
 

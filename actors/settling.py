@@ -14,6 +14,7 @@ from natsgate.events import wire
 from natsgate.events.connection import Connection, Disconnected, NoResponders
 from natsgate.events.failures import Failure, failed
 from natsgate.events.publishing import too_large
+from natsgate.events.streams import is_interest
 from natsgate.events.wire import Response
 
 IN_PROGRESS = b'+WPI'
@@ -30,6 +31,7 @@ class Settling:
         self._connection = connection
         self._actor = actor
         self._answers = actor.answers
+        self._tells = actor.answers and not is_interest(actor.event)  # otherwise another actor may answer as well
         self._outbox = outbox
         self._burials = burials
         self._loop = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class Settling:
             job.released = True
             raise
         job.acknowledged = True
-        if job.head.reply and self._answers and job.exchange is None:  # frames say by themselves who speaks
+        if job.head.reply and self._tells and job.exchange is None:  # frames say by themselves who speaks
             block, reply = wire.encode_taken(worker_id(self._connection)), job.head.reply.encode()
             self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply, len(block), len(block), block))
             await asyncio.sleep(0)  # it is to be on its way before a handler does whatever it does

@@ -12,11 +12,11 @@ from natsgate.command.check import table
 from natsgate.command.client import Unaskable
 from natsgate.command.letters import Book, Kept, Selection, letters, row, selection, whole
 from natsgate.command.loading import Overrides
-from natsgate.command.nats import connecting
+from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import DlqSettings
 from natsgate.command.replay import Replay, Replayed, obstacle
 from natsgate.events import dead_letter
-from natsgate.events.connection import Connection
+from natsgate.events.connection import ApiError, Connection, NoResponders
 from natsgate.events.dead_letter import one_line
 from natsgate.events.status import Code
 from natsgate.events.stored import delete_msg
@@ -45,14 +45,22 @@ async def dlq(settings: DlqSettings, overrides: Overrides, action: str, numbers:
     if action in ('replay', 'drop') and selected.is_all and not settings.all:
         raise Unaskable(f'{action} which ones? give their numbers, --method, --since or --reason; or --all')
     async with connecting(settings) as connection:
-        match action:
-            case 'ls':
-                return await _list(settings, book, letters(connection, selected))
-            case 'show':
-                return await _show(settings, book, letters(connection, selected))
-            case 'drop':
-                return await _drop(settings, book, connection, selected)
-        return await _replay(settings, book, connection, selected)
+        try:
+            match action:
+                case 'ls':
+                    return await _list(settings, book, letters(connection, selected))
+                case 'show':
+                    return await _show(settings, book, letters(connection, selected))
+                case 'drop':
+                    return await _drop(settings, book, connection, selected)
+            return await _replay(settings, book, connection, selected)
+        except NoResponders as error:
+            raise NatsAway(no_jetstream(settings)) from error
+        except ApiError as error:
+            raise NatsAway(f'stream {dead_letter.STREAM}: {error.description}') from error
+        except TimeoutError as error:
+            text = f'NATS does not answer about stream {dead_letter.STREAM}; may this user do that? (docs/security.md)'
+            raise NatsAway(text) from error
 
 
 async def _list(settings: DlqSettings, book: Book, found: AsyncIterator[Kept]) -> int:

@@ -14,10 +14,9 @@ from google.protobuf.message import DecodeError
 
 from natsgate.command.client import find_method, to_json
 from natsgate.command.loading import Overrides, descriptors_of, has_protos, routes_of
-from natsgate.command.nats import NatsAway
 from natsgate.command.options import DlqSettings
 from natsgate.events import dead_letter
-from natsgate.events.connection import ApiError, Connection, NoResponders
+from natsgate.events.connection import ApiError, Connection
 from natsgate.events.dead_letter import Cause, DeadLetter, one_line
 from natsgate.events.metadata import Metadata
 from natsgate.events.stored import StoredMsg, read_msg
@@ -135,7 +134,7 @@ def selection(settings: DlqSettings, book: Book, numbers: Iterable[int]) -> Sele
 
 
 async def letters(connection: Connection, selected: Selection) -> AsyncIterator[Kept]:
-    """The letters that are meant, those that come meanwhile aside. Raises NoLetter, NatsAway."""
+    """The letters that are meant, those that come meanwhile aside. Raises NoLetter, and as Connection.api()."""
     last = await _last(connection)
     if selected.numbers:
         for number in selected.numbers:
@@ -164,15 +163,10 @@ async def _last(connection: Connection) -> int:
         return int((await connection.api(f'STREAM.INFO.{dead_letter.STREAM}'))['state']['last_seq'])
     except ApiError as error:
         if error.err_code != _NO_STREAM:
-            raise NatsAway(f'stream {dead_letter.STREAM}: {error.description}') from error
+            raise
         raise NoLetter(
             f'there are no dead letters: this NATS has no stream {dead_letter.STREAM}; workers make it when they start'
         ) from error
-    except NoResponders as error:
-        raise NatsAway('this NATS has no JetStream') from error
-    except TimeoutError as error:
-        text = f'NATS does not answer about stream {dead_letter.STREAM}; may this user ask? (docs/security.md)'
-        raise NatsAway(text) from error
 
 
 def _kept(msg: StoredMsg) -> Kept | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from natsgate.command.letters import Kept
 from natsgate.events import dead_letter, headers, wire
-from natsgate.events.connection import Connection, Disconnected, NoResponders
+from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.dead_letter import one_line
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
@@ -80,9 +80,17 @@ class Replay:
             return Replayed(kept=kept, status=Status(Code.FAILED_PRECONDITION, why))
         head = kept.letter.head()
         status = await (self._ask(kept, head) if head.reply else self._emit(kept, head))
-        if status.code is Code.OK:
-            await delete_msg(self._connection, dead_letter.STREAM, kept.number)
+        if status.code is Code.OK and (why := await self._not_removed(kept)):
+            status = Status(Code.OK, f'its letter is still there: {why}')
         return Replayed(kept=kept, status=status)
+
+    async def _not_removed(self, kept: Kept) -> str:
+        """Why a letter cannot be removed; empty if it is."""
+        try:
+            await delete_msg(self._connection, dead_letter.STREAM, kept.number)
+        except (ApiError, Disconnected, NoResponders, TimeoutError) as error:
+            return str(error) or 'NATS does not answer'
+        return ''
 
     async def _ask(self, kept: Kept, head: RequestHead) -> Status:
         """Make the call again, and hear how it ends."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import running_actors, running_gateway, until, word_actors
+from support import program, running_actors, running_gateway, until, word_actors
 
 from natsgate.actors import Actor, Actors, ConnectedActors, Context, Retry
 from natsgate.command.embedded import EmbeddedNats
@@ -35,11 +37,11 @@ class Mended:
         return words_pb2.PonderResponse(attempt=context.attempt)
 
 
-async def dlq(nats: EmbeddedNats, *arguments: str) -> tuple[int, str, str]:
+async def dlq(nats: EmbeddedNats, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, output and errors."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, '-m', 'natsgate.command.main', 'dlq', *arguments, '--nats', nats.url,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **(env or {})},
     )  # fmt: skip
     async with asyncio.timeout(30):
         out, err = await process.communicate()
@@ -222,6 +224,39 @@ async def test_streaming_calls(nats: EmbeddedNats, words: Descriptors) -> None:
         assert ends['demo.v1.Words/Split'] == ('OK', '')
         assert ends['demo.v1.Words/Join'] == ('FAILED_PRECONDITION', "its caller's messages were never stored")
         assert [row['method'] for row in await lines(nats, 'ls')] == ['demo.v1.Words/Join']
+
+
+async def test_a_replay_that_is_interrupted(nats: EmbeddedNats, words: Descriptors) -> None:
+    """What runs is cancelled, and its letter stays."""
+
+    async def ponder(request: Any, context: Context) -> Any:
+        if not context.replayed:
+            raise ValueError('not yet')
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+    actors = word_actors(Ponder=(ponder, {'bury_failures': True}))
+    async with running_actors(nats.url, actors) as running, running_gateway(nats.url, words) as (_, client):
+        await client.call('Ponder')
+        await until(lambda: running.dead_letters.stored == 1)
+        async with program('dlq', 'replay', '--all', '--nats', nats.url) as replay:
+            await begun.wait()
+            replay.process.send_signal(signal.SIGINT)
+            assert await replay.end() == 130
+        await asyncio.wait_for(cancelled.wait(), 5)
+        assert len(await lines(nats, 'ls')) == 1
+
+
+async def test_a_user_who_may_not() -> None:
+    config = 'authorization { users = [{ user: a, password: b, permissions: { publish: { deny: "$JS.API.>" } } }] }'
+    async with EmbeddedNats(config=config) as strict:
+        code, out, err = await dlq(strict, 'ls', '--nats-user', 'a', env={'NATSGATE_NATS_PASSWORD': 'b'})
+        assert (code, out) == (1, '')
+        assert 'may this user do that?' in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
