@@ -12,6 +12,7 @@ async with actors.connect() as conn:
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.actors.registry import Actors, ConnectedActors
+from natsgate.actors.retry import Retry
 from natsgate.actors.services import Services
 
-__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'Services']
+__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'Retry', 'Services']

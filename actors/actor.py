@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from natsgate.actors.retry import NEVER, REPEATABLE, UNHURRIED, Retry
 from natsgate.events import subjects
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.kind import Kind
@@ -41,9 +42,19 @@ class Actor:
     ack_wait: float = field(default=2.0, kw_only=True)
     """Seconds of silence after which an event goes to another worker. A running handler is never silent."""
     max_attempts: int = field(default=3, kw_only=True)
-    """Deliveries after which an event whose workers died is given up, and its caller told."""
+    """Deliveries after which an event whose workers died is given up, and its caller told; more if `retry` has more."""
     max_ack_pending: int = field(default=10_000, kw_only=True)
     """How many events may be at work at a time in all processes together."""
+    retry: Retry | None = field(default=None, kw_only=True)
+    """What is done about a handler that fails; None: calls are answered at once, but those that may run twice without
+    harm, and plain events, are run again.
+    """
+    at_most_once: bool = field(default=False, kw_only=True)
+    """Never run it twice, not even when its worker dies: the event is acknowledged first, and run then."""
+    bury_failures: bool | None = field(default=None, kw_only=True)
+    """Keep events whose handler failed for good as dead letters; None: where such failures are retried."""
+    most_attempts: int = field(init=False, repr=False)
+    """Deliveries after which an event is given up, whatever ended each of them."""
     takes_context: bool = field(init=False, repr=False)
     """Whether the handler wants the call's context as its second argument."""
     is_async: bool = field(init=False, repr=False)
@@ -61,6 +72,9 @@ class Actor:
         for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
             if getattr(self, option) <= 0:
                 raise ContractError(f'actor {self.name!r}: {option} must be more than 0')
+        if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
+            raise ContractError(f'actor {self.name!r}: at_most_once and a retry; choose one')
+        object.__setattr__(self, 'most_attempts', max(self.max_attempts, self.policy.attempts))
         object.__setattr__(self, 'takes_context', _takes_context(self.name, self.handler))
         call = getattr(self.handler, '__call__', None)  # noqa: B004  the method itself is wanted
         yields = inspect.isasyncgenfunction(self.handler) or inspect.isasyncgenfunction(call)
@@ -87,6 +101,24 @@ class Actor:
     def target(self) -> str:
         """The part of a reply subject that this actor may publish to."""
         return self.event.target if isinstance(self.event, EventWithResponse) else self.event.name
+
+    @property
+    def policy(self) -> Retry:
+        """What is done about a handler that fails: what was declared, or the default of its event."""
+        if self.retry is not None:
+            return self.retry
+        if self.at_most_once or (self.answers and not self.idempotent):
+            return NEVER
+        if self.answers:
+            return replace(REPEATABLE, attempts=min(self.max_attempts, REPEATABLE.attempts))
+        return replace(UNHURRIED, attempts=self.max_attempts)
+
+    @property
+    def buries_failures(self) -> bool:
+        """Whether an event whose handler failed for good becomes a dead letter."""
+        if self.bury_failures is not None:
+            return self.bury_failures
+        return not self.answers or self.policy.attempts > 1
 
     @property
     def idempotent(self) -> bool:

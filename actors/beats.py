@@ -20,6 +20,11 @@ log = logging.getLogger('natsgate.actors')
 _BLOCKED = 1.0  # seconds; at twice as many, events go to other workers and streaming calls break
 
 
+def worker_id(connection: Connection) -> str:
+    """What this process is known by. A worker that is restarted under the same name is another one."""
+    return f'{connection.id}-{connection.inbox.rpartition(".")[2]}'
+
+
 class Beats:
     """The signs of life for all targets of this process."""
 
@@ -29,8 +34,7 @@ class Beats:
         for worker in workers:
             if worker.actor.answers:
                 self._by_target.setdefault(worker.actor.target, []).append(worker)
-        # Not the connection's id alone: a worker that is restarted under the same name is another one.
-        self._id = f'{connection.id}-{connection.inbox.rpartition(".")[2]}'
+        self._id = worker_id(connection)
         self._state = leases.UP
         self._timer: asyncio.TimerHandle | None = None
         self._sids: list[int] = []

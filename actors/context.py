@@ -17,7 +17,7 @@ class Context:
 
     __slots__ = (
         '_deadline', '_now', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata', 'on_initial',
-        'on_response', 'trailing',
+        'on_response', 'replayed', 'trailing',
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +38,11 @@ class Context:
         self.metadata = metadata
         """What the caller sent: pairs of key and value."""
         self.attempt = attempt
-        """Which run this is, counted from 1; more than 1 after a worker died with the event."""
+        """Which delivery this is, counted from 1; more than 1 after a failure that is retried, after a worker died with
+        the event, and after one that stopped has given it back.
+        """
+        self.replayed = False
+        """Whether somebody has taken it from the dead letters to have it run once more."""
         self.compressed = compressed
         """Whether the caller sent its (last) message compressed, where the gateway's edge can see that."""
         self.compress = False

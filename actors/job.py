@@ -21,17 +21,28 @@ class Job:
 
     __slots__ = (
         'abandoned', 'ack', 'acknowledged', 'begun', 'context', 'deadline', 'delivery', 'ended', 'exchange', 'expired',
-        'head', 'known', 'released', 'started', 'task', 'timer',
+        'head', 'known', 'raw', 'released', 'started', 'task', 'timer',
     )  # fmt: skip
 
     def __init__(
-        self, ack: bytes, delivery: Delivery, head: RequestHead, deadline: float | None, context: Context
+        self,
+        ack: bytes,
+        delivery: Delivery,
+        head: RequestHead,
+        deadline: float | None,
+        context: Context,
+        *,
+        raw: tuple[bytes | None, bytes],
     ) -> None:
         self.ack = ack
         """Where acknowledgements go; a redelivery while the handler runs brings a new one."""
         self.acknowledged = False
-        """The event is settled already: a streaming call that is committed, or one that was abandoned."""
+        """The event is settled already: a streaming call that is committed, one that was abandoned, or one that is run
+        at most once.
+        """
         self.delivery = delivery
+        self.raw = raw
+        """Header block and payload as they came, for a dead letter."""
         self.head = head
         self.deadline = deadline
         self.context = context

@@ -138,7 +138,7 @@ class Puller:
 
     def _give_back(self, subject: bytes, reply: bytes) -> None:
         """Another worker's actor shares the consumer, and is none of ours."""
-        log.warning('consumer %s: no actor here takes %s, it is given back', self.source.name, subject.decode())
+        log.warning('consumer %s: no actor here takes %r, it is given back', self.source.name, subject)
         self.credit.finished()
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (reply, len(_LATER), _LATER))
 

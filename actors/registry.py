@@ -7,15 +7,19 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from natsgate.actors import dead_letters as letters
 from natsgate.actors.actor import Actor
 from natsgate.actors.beats import Beats
 from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
+from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.emitter import Emitter
+from natsgate.actors.given_up import GivenUp
 from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.dead_letter import DeadLetterLimits
 from natsgate.events.event import Limits
 from natsgate.events.registry import Server, connected
 from natsgate.events.service import SERVICE_LIMITS
@@ -90,19 +94,31 @@ class ConnectedActors:
         self.connection = connection
         self._actors = actors
         self._options = StreamOptions()
+        self._limits = DeadLetterLimits()
         self.listening = asyncio.Event()
         """Set when events are taken."""
         self._stopping = asyncio.Event()
         self.workers: tuple[Worker, ...] = ()
+        self.dead_letters = DeadLetters(connection)
+        """What has become of the events that were buried since listen() began."""
 
-    async def register(self, *, options: StreamOptions | None = None) -> None:
-        """Make the streams that are not there and the actors' consumers. Raises ContractError with the place."""
+    async def register(
+        self, *, options: StreamOptions | None = None, dead_letters: DeadLetterLimits | None = None
+    ) -> None:
+        """Make the streams that are not there and the actors' consumers. Raises ContractError with the place.
+
+        `dead_letters`: what is kept of them, if their stream is not there yet. That it cannot be made is no error.
+        """
         self._options = options or StreamOptions()
+        self._limits = dead_letters or DeadLetterLimits()
         events = [actor.event for actor in self._actors]
         services = [event for event in events if getattr(event, 'service', None)]
         await declare(self.connection, events, options=self._options, update=False)
         await declare(self.connection, services, options=self._options)
-        await asyncio.gather(*(declare_consumer(self.connection, one) for one in consumers_of(self._actors)))
+        await asyncio.gather(
+            *(declare_consumer(self.connection, one) for one in consumers_of(self._actors)),
+            letters.declare(self.connection, limits=self._limits, options=self._options),
+        )
 
     async def _declare_again(self, source: Consumer) -> None:
         """What an operator has removed, or a server kept in memory alone."""
@@ -117,21 +133,26 @@ class ConnectedActors:
         running handlers are cancelled too and their events given back at once.
         """
         calls = Calls(self.connection)
+        self.dead_letters = DeadLetters(self.connection, limits=self._limits, options=self._options)
         pullers = tuple(
             Puller(self.connection, source, declare=self._declare_again, burst=burst)
             for source in consumers_of(self._actors)
         )
         self.workers = tuple(
-            Worker(self.connection, actor, calls, puller) for puller in pullers for actor in puller.source.actors
+            Worker(self.connection, actor, calls, puller, self.dead_letters)
+            for puller in pullers
+            for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
         emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
+        given_up = GivenUp(self.connection, self._actors, self.dead_letters)
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
             for puller in pullers:
                 await puller.open()
+            await given_up.open()
             await beats.open()
             await emitter.open()
             self.listening.set()
@@ -143,21 +164,25 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, pullers, beats, calls, emitter))
+            await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter), beats, calls))
 
     async def _drain(
-        self, timeout: float, pullers: Sequence[Puller], beats: Beats, calls: Calls, emitter: Emitter
+        self,
+        timeout: float,
+        pullers: Sequence[Puller],
+        besides: Sequence[GivenUp | Emitter],
+        beats: Beats,
+        calls: Calls,
     ) -> None:
         for puller in pullers:
             puller.stop()
         beats.drain()
-        await emitter.close()
         with suppress(Disconnected, TimeoutError):
             # What was asked for before is on the way, and is run: given back, it would count as an attempt.
             await self.connection.synced(timeout=2)
         for puller in pullers:
             puller.forget()
-        await asyncio.gather(*(worker.drain(timeout) for worker in self.workers))
+        await asyncio.gather(*(one.close() for one in besides), *(worker.drain(timeout) for worker in self.workers))
         beats.close()
         calls.close()
 

@@ -9,33 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 from natsgate.actors.actor import Actor
+from natsgate.actors.burials import Burials
 from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
+from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.exchange import Exchange
 from natsgate.actors.job import Job, answered, converse, handle
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.puller import Puller
-from natsgate.actors.verdict import RETRY_DELAYS, Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
+from natsgate.actors.retry import UNHURRIED
+from natsgate.actors.settling import IN_PROGRESS, Settling
+from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection
 from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
-from natsgate.events.publishing import too_large
-from natsgate.events.status import Code, StatusError
+from natsgate.events.status import StatusError
 from natsgate.events.subjects import reply_pattern
 from natsgate.events.wire import Response
 
 log = logging.getLogger('natsgate.actors')
 
-_ACK, _IN_PROGRESS = b'', b'+WPI'
 _NO_REPLY = re.compile(r'(?!)')
-_FOREVER = 60.0  # how long a response is worth sending again when its event has no deadline
+_BURIED_WITHIN = 2.0  # seconds for which a worker that stops waits for its dead letters to be stored
 
 CANCELLED_WITHIN = 5.0
 """Seconds after which a handler that goes on although it was cancelled is reported, and its slot given to others."""
@@ -44,7 +47,9 @@ CANCELLED_WITHIN = 5.0
 class Worker:
     """The work on one actor in one process."""
 
-    def __init__(self, connection: Connection, actor: Actor, calls: Calls, puller: Puller) -> None:
+    def __init__(
+        self, connection: Connection, actor: Actor, calls: Calls, puller: Puller, letters: DeadLetters
+    ) -> None:
         """`puller` fetches the actor's events, and perhaps those of others."""
         self.actor = actor
         self.runs = 0
@@ -55,13 +60,15 @@ class Worker:
         self._connection = connection
         self._calls = calls
         self._outbox = Outbox(connection, f'{actor.event.stream_name}.{actor.name}.sent')
+        self._burials = Burials(connection, actor, letters)
+        self._settling = Settling(connection, actor, self._outbox, self._burials)
+        self._settle = self._settling.settle
         self._pool = None if actor.is_async else ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
         self._answers = actor.answers
         self._kind = actor.kind
-        self._is_plain = actor.kind is Kind.UNARY and self._pool is None
-        self._walnats = actor.event.walnats
-        self._decode = walnats.decode_request if self._walnats else wire.decode_request
-        may_reply = walnats.reply_pattern if self._walnats else reply_pattern
+        self._is_plain = actor.kind is Kind.UNARY and self._pool is None and not actor.at_most_once
+        self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
+        may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
         self._young: list[Job] = []
         self._ticker: asyncio.TimerHandle | None = None
@@ -86,6 +93,7 @@ class Worker:
         if running:
             await asyncio.wait(running, timeout=timeout)
         await self._release_running()
+        await self._burials.finish(_BURIED_WITHIN)
         if self._ticker is not None:
             self._ticker.cancel()
         if self._pool is not None:
@@ -113,13 +121,15 @@ class Worker:
         """A redelivery of what runs here, or was answered here, is not run again."""
         if delivery.attempt == 1:
             return False
-        job = self.jobs.get(delivery.sequence)
+        job = self.jobs.get(delivery.sequence) or self._burials.jobs.get(delivery.sequence)
         if job is not None:
             job.ack = reply
-            if job.acknowledged:
-                self._write_ack(reply, _nak(self.actor.ack_wait) if job.released else _ACK)
+            if job.acknowledged and job.released:
+                self._settling.give_back(reply, self.actor.ack_wait)
+            elif job.acknowledged:
+                self._settling.acknowledge_again(reply)
         elif self._outbox.send_again(delivery.sequence):
-            self._write_ack(reply, _ACK)
+            self._settling.acknowledge_again(reply)
         else:
             return False
         self.puller.credit.finished()
@@ -134,7 +144,7 @@ class Worker:
                 raise wire.Unreadable('its reply subject is not one of this target')
         except wire.Unreadable as error:
             # Nobody is answered: the reply subject may be anybody's.
-            job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event))
+            job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event), raw=(header, payload))
             self._refuse(job, unreadable(str(error)))
             return
         attempt = delivery.attempt if head.due is None else max(1, delivery.attempt - 1)
@@ -148,7 +158,9 @@ class Worker:
             now=clock.now,
             compressed=head.compressed,
         )
-        job = Job(reply, delivery, head, deadline, context)
+        if head.replay:
+            context.replayed, context.id = True, head.replay.partition(' ')[2]
+        job = Job(reply, delivery, head, deadline, context, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=attempt, expired=self._is_late(job), cancelled=cancelled)
         if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
@@ -203,7 +215,7 @@ class Worker:
         assert isinstance(event, EventWithResponse)
         job.exchange = Exchange(
             self._connection, self._calls, event, job.head, job.context,
-            on_commit=lambda: self._acknowledge(job), on_over=lambda reason: self._on_over(job, reason),
+            on_commit=lambda: self._settling.acknowledge(job), on_over=lambda reason: self._on_over(job, reason),
         )  # fmt: skip
         job.exchange.open()
 
@@ -226,6 +238,8 @@ class Worker:
 
     async def _response(self, job: Job, message: object) -> Response:
         exchange = job.exchange
+        if self.actor.at_most_once:
+            await self._settling.claim(job)
         if exchange is not None:
             if job.delivery.attempt > 1:  # the first attempt may have been committed and have died after that
                 await exchange.chosen()
@@ -256,12 +270,19 @@ class Worker:
         elif isinstance(error, KeyboardInterrupt):
             raise error
         else:
-            self._log_failure(job, error)
-            try:
-                verdict = judge(self.actor, error, job.context, expired=job.expired or self._is_late(job))
-            except Exception as reason:  # details or metadata of the handler's own
-                verdict = self._cannot_send(reason)
+            verdict = self._judge(job, error)
+            self._log_failure(job, error, verdict)
             self._settle_safely(job, verdict)
+
+    def _judge(self, job: Job, error: BaseException) -> Verdict:
+        expired = job.expired or self._is_late(job)
+        # Where the caller streams, messages may be on the way to this attempt, and are nobody else's.
+        movable = not job.acknowledged and not self._kind.client_streams
+        try:
+            draw = random.random()  # noqa: S311  jitter is no secret
+            return judge(self.actor, error, job.context, expired=expired, movable=movable, draw=draw)
+        except Exception as reason:  # details or metadata of the handler's own
+            return self._cannot_send(reason)
 
     def _settle_safely(self, job: Job, verdict: Verdict) -> None:
         try:
@@ -289,7 +310,13 @@ class Worker:
     def _is_late(self, job: Job) -> bool:
         return job.deadline is not None and job.deadline <= self._connection.clock.now()
 
-    def _log_failure(self, job: Job, error: BaseException) -> None:
+    def _log_failure(self, job: Job, error: BaseException, verdict: Verdict) -> None:
+        if isinstance(verdict, Release):
+            log.warning(
+                'actor %s: handler failed on %s in attempt %d, the next one is in %.2g s',
+                self.actor.name, job.head.id, job.delivery.attempt, verdict.delay, exc_info=error,
+            )  # fmt: skip
+            return
         expected = self.actor.answers and isinstance(error, StatusError)
         if not expected and not job.expired:
             log.error('actor %s: handler failed on %s', self.actor.name, job.head.id, exc_info=error)
@@ -311,7 +338,7 @@ class Worker:
         if job.exchange.gone or job.acknowledged:
             self.abandon(job, reason)
         else:
-            self._write_ack(job.ack, _nak(RETRY_DELAYS[min(job.delivery.attempt, len(RETRY_DELAYS)) - 1]))
+            self._settling.give_back(job.ack, UNHURRIED.delay(job.delivery.attempt))
             job.acknowledged = job.released = True
             self.abandon(job, reason)
 
@@ -334,71 +361,6 @@ class Worker:
             )  # fmt: skip
             self._end(job)
 
-    # Settling
-
-    def _settle(self, job: Job, verdict: Verdict) -> None:
-        """Respond, then acknowledge: a crash between the two repeats the work, never loses the answer."""
-        match verdict:
-            case Answer(response):
-                self._respond(job, response)
-                self._acknowledge(job)
-            case Bury(response, reason):
-                self._respond(job, response)
-                self._terminate(job, reason)
-            case Abandon(reason):
-                if job.exchange is not None:
-                    job.exchange.close()
-                self._terminate(job, reason)
-            case Release(delay):
-                self._release(job, delay)
-
-    def _respond(self, job: Job, response: Response) -> None:
-        if not job.head.reply or not self._answers:
-            return
-        wanted = _FOREVER
-        if self._walnats and walnats.takes_only_data(job.head.reply):
-            if response.status.code is not Code.OK:  # nobody could tell it from a result
-                event, status = job.head.id or job.delivery, response.status
-                log.warning('actor %s: %s is left without an answer: %s', self.actor.name, event, status)
-                return
-            wanted = walnats.RESPONSE_WANTED
-        response = response.fitted()
-        if job.exchange is not None:
-            job.exchange.end(response)
-            return
-        head = wire.encode_response(response)
-        oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
-        if oversized is not None:
-            response, head = oversized, wire.encode_response(oversized)
-        remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
-        self._outbox.send(
-            job.head.reply.encode(), head, response.payload,
-            sequence=job.delivery.sequence, deadline=self._loop.time() + remaining,
-        )  # fmt: skip
-
-    def _release(self, job: Job, delay: float) -> None:
-        if job.exchange is not None and job.acknowledged:
-            text = 'the call broke off: its worker stops'
-            job.exchange.end(failed(Failure.STREAM_BROKEN, text, idempotent=self.actor.idempotent))
-            return
-        if job.exchange is not None:
-            job.exchange.close()
-        self._write_ack(job.ack, _nak(delay))
-
-    def _acknowledge(self, job: Job) -> None:
-        if not job.acknowledged:
-            job.acknowledged = True
-            self._write_ack(job.ack, _ACK)
-
-    def _terminate(self, job: Job, reason: str) -> None:
-        if not job.acknowledged:
-            job.acknowledged = True
-            self._write_ack(job.ack, b'+TERM ' + reason.encode('ascii', 'replace')[:200].translate(_ONE_LINE))
-
-    def _write_ack(self, ack: bytes, body: bytes) -> None:
-        # When it is lost, the event comes again, and is known.
-        self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
-
     # Time
 
     def _tick(self) -> None:
@@ -406,13 +368,6 @@ class Worker:
         every = self.actor.ack_wait / 4
         self._ticker = self._loop.call_later(every, self._tick)
         now = self._loop.time()
-        for job in self.jobs.values():
+        for job in (*self.jobs.values(), *self._burials.jobs.values()):
             if now - job.started >= every / 2 and not job.acknowledged:
-                self._write_ack(job.ack, _IN_PROGRESS)
-
-
-_ONE_LINE = bytes.maketrans(b'\r\n', b'  ')
-
-
-def _nak(delay: float) -> bytes:
-    return b'-NAK {"delay":%d}' % int(delay * 1e9) if delay else b'-NAK'
+                self._settling.write(job.ack, IN_PROGRESS)

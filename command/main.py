@@ -19,10 +19,12 @@ from natsgate.command.child import Child, as_told
 from natsgate.command.client import Unaskable
 from natsgate.command.demo.run import demo
 from natsgate.command.dev import dev
+from natsgate.command.dlq import ACTIONS, DLQ_HELP, dlq
 from natsgate.command.envoy import envoy
 from natsgate.command.flags import CommandParser, Parser, add_flags, unknown
 from natsgate.command.healthcheck import INVALID, Unhealthy, address_to_ask, healthcheck
 from natsgate.command.hosted import ARGUMENTS
+from natsgate.command.letters import NoLetter
 from natsgate.command.loading import Overrides, overrides_of
 from natsgate.command.monitor import monitor
 from natsgate.command.nats import NatsAway
@@ -49,6 +51,7 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'check': (options.CheckSettings, 'check config, protos and actors, and print the routes'),
     'call': (options.CallSettings, 'make a call, or list the methods: JSON in, JSON out'),
     'monitor': (options.MonitorSettings, 'show the events that go by, until Ctrl-C'),
+    'dlq': (options.DlqSettings, 'dead letters: list, show, replay, drop'),
     'healthcheck': (options.HealthcheckSettings, 'ask a gateway whether it serves; for containers'),
     'demo': (options.DemoSettings, 'see it all work on this machine'),
 }
@@ -72,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stdout if flags.get('output') == 'json' else sys.stderr)
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return INTERRUPTED if flags['command'] in ('call', 'healthcheck') else 0  # asked to stop before it had begun
+        return (
+            INTERRUPTED if flags['command'] in ('call', 'dlq', 'healthcheck') else 0
+        )  # asked to stop before it had begun
     except BrokenPipeError:  # who reads no more is told no more, at the exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -106,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument('address', metavar='HOST:PORT', help='the server')
             command.add_argument('method', metavar='METHOD', nargs='?', help='PKG.SERVICE/METHOD')
             command.add_argument('data', metavar='JSON', nargs='?', help='the request; - reads it from stdin')
+        if name == 'dlq':
+            command.epilog, command.formatter_class = DLQ_HELP, argparse.RawDescriptionHelpFormatter
+            command.add_argument('action', choices=ACTIONS, help='what to do')
+            command.add_argument('letters', metavar='LETTER', nargs='*', type=int, help='the number of one')
         add_flags(command, kind)
     return top
 
@@ -131,6 +140,8 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
                 print(told)
         case 'monitor':
             _loop(monitor(settings, overrides))
+        case 'dlq':
+            return _loop(dlq(settings, overrides, flags['action'], flags['letters']))
         case 'healthcheck':
             print(_loop(healthcheck(settings, flags['address'] or address_to_ask(listen))))
         case 'demo':
@@ -175,7 +186,7 @@ def _loop(running: Coroutine[Any, Any, T]) -> T:
 
 
 def _told(error: Exception, command: str) -> int:
-    expected = isinstance(error, ContractError | Unaskable | Unhealthy | NatsAway | OSError)
+    expected = isinstance(error, ContractError | NoLetter | Unaskable | Unhealthy | NatsAway | OSError)
     text = ' '.join(str(error).split())
     print('natsgate:', text if expected else f'{type(error).__name__}: {text}', file=sys.stderr)
     if isinstance(error, Unhealthy):

@@ -8,6 +8,7 @@ from pathlib import Path
 from natsgate.command.child import Child
 from natsgate.command.settings import setting
 from natsgate.command.values import address, boolean, count, duration, header, one_of, origin, path, port, size
+from natsgate.events.dead_letter import Cause
 
 LEVELS = ('debug', 'info', 'warning', 'error')
 
@@ -192,6 +193,22 @@ class MonitorSettings(NatsSettings, ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DlqSettings(NatsSettings, ProtoSettings, LogSettings):
+    """`natsgate dlq`."""
+
+    method: tuple[str, ...] = setting(
+        (), 'only those of this method, service or event', metavar='PKG.SERVICE/METHOD', many=True
+    )
+    reason: tuple[str, ...] = setting((), 'only those buried for this reason', parse=one_of(*Cause), many=True)
+    since: float | None = setting(None, 'only those of the last 2h, or 3d', parse=duration)
+    all: bool = setting(False, 'replay or drop all that there are', parse=boolean)
+    dry_run: bool = setting(False, 'only tell what would be replayed or dropped', parse=boolean)
+    timeout: float = setting(30.0, 'how long each may take when it is replayed', parse=duration)
+    parallel: int = setting(4, 'how many are replayed at a time', parse=count)
+    output: str = setting('text', 'text for people, json for machines', parse=one_of('text', 'json'))
+
+
+@dataclass(frozen=True, kw_only=True)
 class HealthcheckSettings(LogSettings):
     """`natsgate healthcheck`."""
 
@@ -214,6 +231,6 @@ class DemoSettings(LogSettings):
 
 
 ALL = (
-    ServeSettings, WorkSettings, DevSettings, CheckSettings, CallSettings, MonitorSettings, HealthcheckSettings,
-    DemoSettings,
+    ServeSettings, WorkSettings, DevSettings, CheckSettings, CallSettings, MonitorSettings, DlqSettings,
+    HealthcheckSettings, DemoSettings,
 )  # fmt: skip

@@ -11,19 +11,19 @@ from typing import Any
 
 from natsgate.gateway.cors import ANY, is_origin
 
-_DURATION = re.compile(r'(\d+(?:\.\d+)?)(ms|s|m|h)?\Z')
+_DURATION = re.compile(r'(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z')
 _SIZE = re.compile(r'(\d+)\s*(B|KiB|MiB|GiB)?\Z')
-_SECONDS = {None: 1.0, 'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0}
+_SECONDS = {None: 1.0, 'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86_400.0}
 _BYTES = {None: 1, 'B': 1, 'KiB': 1 << 10, 'MiB': 1 << 20, 'GiB': 1 << 30}
 _ADDRESS = re.compile(r'(\[[^\s/\[\]]+\]|[^\s:/\[\]]+):(\d{1,5})\Z')
 _MAX_PORT = 65535
 
 
 def duration(text: str) -> float:
-    """Seconds of `5`, `250ms`, `5s`, `2m`, `1h`."""
+    """Seconds of `5`, `250ms`, `5s`, `2m`, `1h`, `3d`."""
     found = _DURATION.match(text.strip())
     if not found:
-        raise ValueError('a duration: 5, 250ms, 5s, 2m or 1h')
+        raise ValueError('a duration: 5, 250ms, 5s, 2m, 1h or 3d')
     return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -66,6 +66,8 @@ class Leases:
         """`now`: the moment from which nobody was seen."""
         self.served: set[str] = set()
         """Subjects that at least one worker takes."""
+        self.gone: set[str] = set()
+        """Ids of workers that are gone; whoever has told others of them empties it."""
         self._ending: set[str] = set()
         self._workers: dict[tuple[str, str], tuple[float, Beat]] = {}
         self._absent_since: dict[str, float] = {}
@@ -84,6 +86,7 @@ class Leases:
             return False
         else:
             del self._workers[key]
+            self.gone.add(beat.worker)
         return self._count(now)
 
     def lapse(self, now: float) -> bool:
@@ -91,6 +94,7 @@ class Leases:
         dead = [key for key, (until, _) in self._workers.items() if until <= now]
         for key in dead:
             del self._workers[key]
+            self.gone.add(key[1])
         return bool(dead) and self._count(now)
 
     def renew(self, now: float) -> None:

@@ -44,7 +44,7 @@ class Pending:
 
     __slots__ = (
         'ack', 'ack_due', 'answer', 'attempts', 'began', 'deadline', 'destination', 'frame', 'give_up', 'on_message',
-        'refusals', 'reply', 'timer', 'token',
+        'refusals', 'reply', 'taken_by', 'timer', 'token',
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,8 @@ class Pending:
         self.give_up = 0.0
         self.ack = b''
         """The stream's acknowledgement, once it is there."""
+        self.taken_by = ''
+        """The worker that runs it, where no other may."""
         self.timer: asyncio.TimerHandle | None = None
         self.on_message: OnMessage | None = None
         """Takes what arrives on the reply subject, for streaming calls."""

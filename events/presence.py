@@ -48,6 +48,9 @@ class PresenceWatch:
         and for how many seconds nobody has.
         """
 
+        self.on_gone: Callable[[frozenset[str]], None] | None = None
+        """Called with the ids of workers that have stopped or died."""
+
     async def open(self) -> None:
         """Listen, and ask who is there."""
         for target in self._targets:
@@ -108,11 +111,19 @@ class PresenceWatch:
         beat = replace(beat, subjects=beat.subjects & self._subjects.get(target, set()))
         if self._leases.hear(target, beat, self._connection.clock.now()):
             self._changed()
+        self._tell_gone()
 
     def _changed(self) -> None:
         self._told -= self.served
         for listener in self.on_change:
             listener()
+
+    def _tell_gone(self) -> None:
+        if self._leases.gone:
+            gone = frozenset(self._leases.gone)
+            self._leases.gone.clear()
+            if self.on_gone is not None:
+                self.on_gone(gone)
 
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
@@ -124,6 +135,7 @@ class PresenceWatch:
         self._looked = now
         if self._leases.lapse(now):
             self._changed()
+        self._tell_gone()
         for subject, destination in self._destinations.items():
             if subject not in self.served and subject not in self._told:
                 refusal = self.refusal(destination)

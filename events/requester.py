@@ -68,6 +68,7 @@ class Requester:
         self.links = Links(self._connection)
         if self._presence is not None:
             self._presence.on_absent = self._end_unserved
+            self._presence.on_gone = self._end_taken
         self._connection.requesters.add(self)
         self._sid = await self._connection.subscribe(f'{subjects.REPLY_PREFIX}{self._connection.id}.>', self._on_reply)
 
@@ -302,6 +303,9 @@ class Requester:
             if pending.destination.walnats:  # its actors answer with data alone, and send our headers back
                 self.end(pending, Response(payload=payload))
                 return
+            if worker := wire.taken_by(header):
+                pending.taken_by = worker
+                return
             self.strays += 1
             log.warning('a message on a reply subject is not a response and was passed over: %s', error)
         except wire.Unreadable as error:
@@ -338,6 +342,13 @@ class Requester:
                 self.publisher.withdraw(pending)
                 may_have_run = pending.began < vanished
                 self.end(pending, _gone(destination) if may_have_run else response)
+
+    def _end_taken(self, gone: frozenset[str]) -> None:
+        """These workers are gone, and with them the calls that nobody else may run."""
+        for pending in [pending for pending in self._waiting.values() if pending.taken_by in gone]:
+            text = 'the worker that ran the call is gone; it is not run again, because it must not run twice'
+            idempotent = pending.destination.idempotent
+            self.end(pending, failed(Failure.WORKER_CRASHED, text, idempotent=idempotent, attempts=1))
 
     def waits_for(self, destination: Destination) -> bool:
         """Whether any request to this destination's stream waits."""

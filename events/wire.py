@@ -19,6 +19,8 @@ DEADLINE = 'Natsgate-Deadline'
 KIND = 'Natsgate-Kind'
 COMPRESSED = 'Natsgate-Compressed'
 CREDIT = 'Natsgate-Credit'
+REPLAY = 'Natsgate-Replay'
+TAKEN = 'Natsgate-Taken'
 MESSAGE_ID = 'Nats-Msg-Id'
 TTL = 'Nats-TTL'
 REQUEST_METADATA = 'Grpc-Metadata-'
@@ -62,6 +64,8 @@ class RequestHead(NamedTuple):
     """Messages and bytes that may be sent in answer before more credit is given."""
     metadata: Metadata = ()
     """What the caller sent."""
+    replay: str = ''
+    """`<actor> <id>`: a dead letter, to be run once more by this actor alone; the id is that of the event that died."""
     due: int | None = None
     """Microseconds since 1970 before which a program of walnats wants it not to be handled."""
 
@@ -114,6 +118,8 @@ def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = ''
         block += f'{KIND}: {head.kind}\r\n{CREDIT}: {head.credit[0]} {head.credit[1]}\r\n'
     if head.compressed:
         block += f'{COMPRESSED}: 1\r\n'
+    if head.replay:
+        block += f'{REPLAY}: {head.replay}\r\n'
     if head.metadata:
         block += metadata.encode(head.metadata, REQUEST_METADATA)
     return f'{block}{extra}\r\n'.encode('ascii')
@@ -134,6 +140,7 @@ def decode_request(block: bytes | None) -> RequestHead:
             get(COMPRESSED) == '1',
             (0, 0) if credit is None else _credit(credit),
             metadata.decode(pairs, REQUEST_METADATA),
+            get(REPLAY, ''),
         )
     except (headers.MalformedHeaders, metadata.MetadataError) as error:
         raise Unreadable(str(error)) from error
@@ -184,6 +191,19 @@ def decode_response(block: bytes | None, payload: bytes) -> Response:
         )
     except metadata.MetadataError as error:
         raise Unreadable(str(error)) from error
+
+
+def encode_taken(worker: str) -> bytes:
+    """The header block of an actor's word that this worker runs the call, and nobody else ever will."""
+    return f'NATS/1.0\r\n{TAKEN}: {worker}\r\n\r\n'.encode('ascii')
+
+
+def taken_by(block: bytes | None) -> str:
+    """The worker that says so; empty when the message says something else."""
+    try:
+        return dict(headers.parse(block)).get(TAKEN, '')
+    except headers.MalformedHeaders:
+        return ''
 
 
 def decode_initial(block: bytes | None) -> Metadata:

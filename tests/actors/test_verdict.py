@@ -18,8 +18,9 @@ from natsgate.actors.consumer import (
     read_status,
 )
 from natsgate.actors.credit import Credit
-from natsgate.actors.verdict import RETRY_DELAYS, Answer, Bury, Release, admit, judge, unreadable
+from natsgate.actors.verdict import Abandon, Answer, Bury, Release, admit, judge, unreadable
 from natsgate.events import Code, ContractError, Event, Status, StatusError
+from natsgate.events.dead_letter import Cause
 from natsgate.events.wire import RequestHead
 
 EVENT = Event('e', str).with_response(str)
@@ -69,8 +70,29 @@ def test_metadata_goes_with_a_failure() -> None:
 
 def test_a_listener_tries_again_and_then_gives_up() -> None:
     verdicts = [judge(LISTENER, ValueError('x'), Context(event=EVENT, attempt=n), expired=False) for n in (1, 2, 3)]
-    assert verdicts[:2] == [Release(RETRY_DELAYS[0]), Release(RETRY_DELAYS[1])]
+    assert verdicts[:2] == [Release(1.0), Release(2.0)]
     assert isinstance(verdicts[2], Bury)
+    assert verdicts[2].cause is Cause.FAILED
+
+
+def test_what_nobody_wants_is_no_dead_letter() -> None:
+    head = RequestHead()
+    in_time = admit(ACTOR, head, attempt=1, expired=True)
+    begun = admit(ACTOR, head, attempt=2, expired=True)
+    assert isinstance(in_time, Bury)
+    assert isinstance(begun, Bury)
+    assert (in_time.cause, begun.cause) == (None, Cause.LATE)
+
+
+def test_what_must_not_run_twice() -> None:
+    once = Actor('a', EVENT, print, at_most_once=True)
+    assert admit(once, RequestHead(), attempt=1, expired=False) is None
+    assert code(admit(once, RequestHead(), attempt=2, expired=False)) is Code.INTERNAL
+
+
+def test_a_replay_is_for_one_actor() -> None:
+    assert admit(ACTOR, RequestHead(replay='a id'), attempt=1, expired=False) is None
+    assert isinstance(admit(ACTOR, RequestHead(replay='b id'), attempt=1, expired=False), Abandon)
 
 
 def test_context() -> None:

@@ -21,6 +21,7 @@ from demo.v1 import words_pb2
 from support import program
 
 from natsgate.command.embedded import EmbeddedNats, find_server
+from natsgate.command.main import parser
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / 'README.md').read_text()
@@ -146,10 +147,25 @@ async def test_the_example_without_grpc(nats: EmbeddedNats, tmp_path: Path) -> N
     assert process.returncode == 0
 
 
+def test_the_policy_of_the_document_on_retries(tmp_path: Path) -> None:
+    ((name, content),) = blocks((ROOT / 'docs' / 'retries.md').read_text(), 'python')
+    (tmp_path / name).write_text(content)
+    subprocess.run([sys.executable, str(tmp_path / name)], check=True)
+
+
+def test_the_commands_of_the_document_on_retries() -> None:
+    lines = re.findall(r'^natsgate (dlq .*)$', (ROOT / 'docs' / 'retries.md').read_text(), re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        assert parser().parse_args(shlex.split(line)).command == 'dlq'
+
+
 async def test_the_permissions_of_the_security_document() -> None:
-    """A real server with them, a gateway and a worker under the names that the document gives; then a call."""
+    """A real server with them, a gateway, a worker and an operator under the names that the document gives; a call of
+    each kind of end, and what an operator does with dead letters.
+    """
     ((_, config),) = blocks((ROOT / 'docs' / 'security.md').read_text(), 'nats')
-    config = config.replace('$GATEWAY_PASSWORD', 'gp').replace('$WORKER_PASSWORD', 'wp')
+    config = re.sub(r'\$(\w)\w+_PASSWORD', lambda found: f'{found[1].lower()}p', config)
     proto = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
     async with EmbeddedNats(config=config) as nats:
         common = ('--nats', nats.url, '--proto', proto)
@@ -164,5 +180,12 @@ async def test_the_permissions_of_the_security_document() -> None:
             async with grpc.aio.insecure_channel(address) as channel:
                 call: Any = channel.unary_unary('/demo.v1.Words/Count')
                 answer = await call(words_pb2.CountRequest(text='a b').SerializeToString(), timeout=5)
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await call(b'\xff', timeout=5)
             assert words_pb2.CountResponse.FromString(answer).words == 2
+            operator = ('--nats', nats.url, '--name', 'dlq', '--nats-user', 'operator', '--proto', proto)
+            for action, code, told in (('replay', 1, '1 of 1 replayed'), ('drop', 0, '1 dropped')):
+                async with program('dlq', action, '--all', *operator, env={'NATSGATE_NATS_PASSWORD': 'op'}) as dlq:
+                    await dlq.says(told)
+                    assert await dlq.end() == code
             assert not [line for line in gateway.lines + worker.lines if 'ermission' in line]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 from demo.v1 import words_pb2
@@ -16,3 +17,14 @@ def kill(_: Any) -> None:
 
 WORDS = Service.of(words_pb2, 'Words')
 KILLERS = Actors(Actor('count', WORDS['Count'], kill), Actor('ponder', WORDS['Ponder'], kill))
+
+
+async def kill_first(_: Any) -> AsyncIterator[words_pb2.Word]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield words_pb2.Word()
+
+
+ONCE = Actors(
+    Actor('ponder', WORDS['Ponder'], kill, at_most_once=True),
+    Actor('split', WORDS['Split'], kill_first, at_most_once=True),
+)

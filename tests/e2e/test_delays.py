@@ -233,8 +233,10 @@ authorization { users = [
   } }
   { user: worker, password: p, permissions: {
       publish: ["remind.me", "$JS.ACK.natsgate-delayed.>", "$JS.ACK.remind=me.>", "_PRESENCE.>"
-                "$JS.API.STREAM.*.remind=me", "$JS.API.CONSUMER.*.remind=me.>", "$JS.API.CONSUMER.MSG.NEXT.remind=me.>"]
-      subscribe: ["_EMIT.remind=me", "_INBOX_worker.>", "_CALL.worker.>", "_PRESENCE.>", "_CANCEL.>"]
+                "$JS.API.STREAM.*.remind=me", "$JS.API.CONSUMER.*.remind=me.>", "$JS.API.CONSUMER.MSG.NEXT.remind=me.>"
+                "$JS.API.STREAM.CREATE._DEAD"]
+      subscribe: ["_EMIT.remind=me", "_INBOX_worker.>", "_CALL.worker.>", "_PRESENCE.>", "_CANCEL.>"
+                  "$JS.EVENT.ADVISORY.>"]
   } }
 ] }
 """

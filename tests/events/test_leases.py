@@ -104,3 +104,16 @@ def test_garbage_is_a_bad_beat_and_nothing_else(payload: bytes) -> None:
 def test_bad_beats(payload: bytes) -> None:
     with pytest.raises(BadBeat):
         Beat.decode(payload)
+
+
+def test_who_is_gone() -> None:
+    """By its own word, or by silence."""
+    leases = Leases(0.0)
+    leases.hear('s', beat('a'), 0.0)
+    leases.hear('s', beat('b'), 2.0)
+    leases.hear('s', beat('b', state=DRAINING), 2.0)
+    assert leases.gone == set()
+    leases.lapse(3.0)
+    leases.hear('s', beat('b', state=DOWN), 3.0)
+    leases.hear('s', beat('c', state=DOWN), 3.0)
+    assert leases.gone == {'a', 'b'}

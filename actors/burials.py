@@ -1,0 +1,62 @@
+"""Burials: the dead letters of one worker that are on their way to their stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from natsgate.actors.actor import Actor
+from natsgate.actors.dead_letters import DeadLetters
+from natsgate.actors.job import Job
+from natsgate.events.connection import Connection
+from natsgate.events.dead_letter import Cause, DeadLetter
+
+
+class Burials:
+    """Events whose letters are being stored: to NATS they are still at work, for the worker they take no slot."""
+
+    def __init__(self, connection: Connection, actor: Actor, letters: DeadLetters) -> None:
+        self.jobs: dict[int, Job] = {}
+        """What is being buried, by its sequence on the stream."""
+        self._connection = connection
+        self._actor = actor
+        self._letters = letters
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, job: Job, cause: Cause, reason: str, terminate: Callable[[], None]) -> None:
+        """Store the event as a dead letter, then terminate it, also when it cannot be stored."""
+        event, delivery = self._actor.event, job.delivery
+        header, payload = job.raw
+        letter = DeadLetter(
+            subject=event.subject_name,
+            stream=event.stream_name,
+            sequence=delivery.sequence,
+            actor=self._actor.name,
+            cause=cause,
+            reason=reason,
+            attempts=delivery.attempt,
+            buried_at=self._connection.clock.to_broker(self._connection.clock.now()),
+            header=header or b'',
+            payload=payload,
+        )
+        self.jobs[delivery.sequence] = job
+        task = asyncio.get_running_loop().create_task(
+            self._bury(letter, job, terminate), name=f'actors/{self._actor.name}/bury'
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bury(self, letter: DeadLetter, job: Job, terminate: Callable[[], None]) -> None:
+        try:
+            await self._letters.store(letter)
+            terminate()
+        finally:
+            if self.jobs.get(letter.sequence) is job:
+                del self.jobs[letter.sequence]
+
+    async def finish(self, timeout: float) -> None:
+        """Let what is on its way arrive within `timeout` seconds; the rest is given out again, and buried elsewhere."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()

@@ -1,0 +1,135 @@
+"""Settling: does what a verdict says: respond, keep a dead letter, acknowledge, terminate, give back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from natsgate.actors.actor import Actor
+from natsgate.actors.beats import worker_id
+from natsgate.actors.burials import Burials
+from natsgate.actors.job import Job
+from natsgate.actors.outbox import Outbox
+from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict
+from natsgate.events import walnats, wire
+from natsgate.events.connection import Connection, Disconnected, NoResponders
+from natsgate.events.failures import Failure, failed
+from natsgate.events.publishing import too_large
+from natsgate.events.status import Code
+from natsgate.events.streams import is_interest
+from natsgate.events.wire import Response
+
+log = logging.getLogger('natsgate.actors')
+
+IN_PROGRESS = b'+WPI'
+
+_ACK = b''
+_FOREVER = 60.0  # how long a response is worth sending again when its event has no deadline
+_ONE_LINE = bytes.maketrans(b'\r\n', b'  ')
+
+
+class Settling:
+    """The ends of one worker's jobs."""
+
+    def __init__(self, connection: Connection, actor: Actor, outbox: Outbox, burials: Burials) -> None:
+        self._connection = connection
+        self._actor = actor
+        self._answers = actor.answers
+        self._tells = actor.answers and not is_interest(actor.event)  # otherwise another actor may answer as well
+        self._outbox = outbox
+        self._burials = burials
+        self._loop = asyncio.get_running_loop()
+
+    def settle(self, job: Job, verdict: Verdict) -> None:
+        """Respond, then acknowledge: a crash between the two repeats the work, never loses the answer."""
+        match verdict:
+            case Answer(response):
+                self._respond(job, response)
+                self.acknowledge(job)
+            case Bury(response, reason, cause):
+                self._respond(job, response)
+                if cause is None or (job.head.replay and job.head.reply):  # who replays hears it, and has the letter
+                    self._terminate(job, reason)
+                else:
+                    self._burials.begin(job, cause, reason, lambda: self._terminate(job, reason))
+            case Abandon(reason):
+                if job.exchange is not None:
+                    job.exchange.close()
+                self._terminate(job, reason)
+            case Release(delay):
+                self._release(job, delay)
+
+    async def claim(self, job: Job) -> None:
+        """Have the event acknowledged before it is run, so that nobody else is given it, and tell its caller so.
+
+        Raises Disconnected, NoResponders, TimeoutError: the job is released then, and must not be run.
+        """
+        try:
+            await self._connection.request(job.ack.decode(), timeout=self._actor.ack_wait)
+        except (Disconnected, NoResponders, TimeoutError):
+            job.released = True
+            raise
+        job.acknowledged = True
+        if job.head.reply and self._tells and job.exchange is None:  # frames say by themselves who speaks
+            block, reply = wire.encode_taken(worker_id(self._connection)), job.head.reply.encode()
+            self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply, len(block), len(block), block))
+            await asyncio.sleep(0)  # it is to be on its way before a handler does whatever it does
+
+    def acknowledge(self, job: Job) -> None:
+        """The event is done, or belongs to this attempt for good."""
+        if not job.acknowledged:
+            job.acknowledged = True
+            self.write(job.ack, _ACK)
+
+    def acknowledge_again(self, ack: bytes) -> None:
+        """An event that was settled before was delivered once more."""
+        self.write(ack, _ACK)
+
+    def give_back(self, ack: bytes, delay: float) -> None:
+        """Have the event delivered again, `delay` seconds from now."""
+        self.write(ack, b'-NAK {"delay":%d}' % int(delay * 1e9) if delay else b'-NAK')
+
+    def write(self, ack: bytes, body: bytes) -> None:
+        """Say this of an event. When it is lost, the event comes again, and is known."""
+        self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
+
+    def _respond(self, job: Job, response: Response) -> None:
+        if not job.head.reply or not self._answers:
+            return
+        wanted = _FOREVER
+        if self._actor.event.walnats and walnats.takes_only_data(job.head.reply):
+            if response.status.code is not Code.OK:  # nobody could tell it from a result
+                event, status = job.head.id or job.delivery, response.status
+                log.warning('actor %s: %s is left without an answer: %s', self._actor.name, event, status)
+                return
+            wanted = walnats.RESPONSE_WANTED
+        response = response.fitted()
+        if job.exchange is not None:
+            job.exchange.end(response)
+            return
+        head = wire.encode_response(response)
+        oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
+        if oversized is not None:
+            response, head = oversized, wire.encode_response(oversized)
+        remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
+        self._outbox.send(
+            job.head.reply.encode(), head, response.payload,
+            sequence=job.delivery.sequence, deadline=self._loop.time() + remaining,
+        )  # fmt: skip
+
+    def _release(self, job: Job, delay: float) -> None:
+        if job.acknowledged:  # nobody else will get it
+            self._respond(job, self._broken_off(job))
+            return
+        if job.exchange is not None:
+            job.exchange.close()
+        self.give_back(job.ack, delay)
+
+    def _broken_off(self, job: Job) -> Response:
+        what = Failure.STREAM_BROKEN if job.exchange is not None else Failure.WORKER_CRASHED
+        return failed(what, 'the call broke off: its worker stops', idempotent=self._actor.idempotent)
+
+    def _terminate(self, job: Job, reason: str) -> None:
+        if not job.acknowledged:
+            job.acknowledged = True
+            self.write(job.ack, b'+TERM ' + reason.encode('ascii', 'replace')[:200].translate(_ONE_LINE))

@@ -1,0 +1,192 @@
+"""Poison in a service's stream, and the four ways in which a plain client's connection dies of what a peer sends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from demo.v1 import words_pb2
+from support import Stack, connect, stack, until, word_actors
+
+from natsgate.actors import Context, Retry
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.events import Code
+from natsgate.events.connection import Connection
+from natsgate.gateway.protos import Descriptors
+
+SUBJECT = b'rpc.demo.v1.Words.Count'
+STREAM = 'rpc=demo=v1=Words'
+COUNT = words_pb2.CountRequest(text='one two three')
+TRACE = b'traceparent: \xff\xfe\r\n'
+
+
+async def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
+    return words_pb2.CountResponse(words=len(request.text.split()))
+
+
+def hpub(header: bytes, payload: bytes = b'', *, subject: bytes = SUBJECT, reply: bytes = b'') -> bytes:
+    where = b' '.join(filter(None, (subject, reply)))
+    return b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(header), len(header) + len(payload), header, payload)
+
+
+def watched(running: Stack) -> list[str]:
+    """Names of the connections that were lost from here on."""
+    lost: list[str] = []
+    running.actors.connection.on_disconnected.append(lambda: lost.append('worker'))
+    running.serving.requester._connection.on_disconnected.append(lambda: lost.append('gateway'))
+    return lost
+
+
+async def stored(connection: Connection) -> int:
+    found: int = (await connection.api(f'STREAM.INFO.{STREAM}'))['state']['messages']
+    return found
+
+
+async def well(running: Stack) -> None:
+    ended = await running.client.call('Count', COUNT)
+    assert words_pb2.CountResponse.FromString(ended.data).words == 3
+
+
+@pytest.mark.parametrize(
+    'frame',
+    [
+        b'PUB %b 2\r\n\xff\xff\r\n' % SUBJECT,
+        hpub(b'X', b'\xff'),
+        hpub(b'NATS/1.0', b'\xff'),
+        hpub(b'NATS/1.0\r\n\xff\r\n\r\n'),
+        hpub(b'NATS/1.0\r\nno colon\r\n\r\n'),
+        hpub(b'NATS/1.0 999999 \xff\r\n\xff\xff: x\r\n\r\n'),
+        hpub(b'NATS/1.0\r\nNatsgate-Reply: \xff\xfe\r\n\r\n'),
+        hpub(b'NATS/1.0\r\nNatsgate-Deadline: soon\r\n\r\n'),
+        hpub(b'NATS/1.0\r\nGrpc-Metadata-x: a\x01b\r\n' + TRACE + b'\r\n'),
+        hpub(b'NATS/1.0\r\nNatsgate-Kind: \xc3\xa9vil\r\n\r\n'),
+        hpub(b'NATS/1.0\r\n\r\n', b'\xff\xff', reply=b'reply.\xff\xfe'),
+    ],
+)
+async def test_what_cannot_be_read_is_buried(nats: EmbeddedNats, words: Descriptors, frame: bytes) -> None:
+    """Counted, and the next event runs; the connections do not even blink. With one slot, it would block."""
+    async with stack(nats, words, word_actors(Count=(count, {'max_jobs': 1}))) as running:
+        lost, peer = watched(running), await connect(nats.url)
+        for _ in range(3):
+            peer.write(frame)
+        await peer.synced()
+        await well(running)
+        letters = running.actors.dead_letters
+        await until(lambda: letters.stored == 3)
+        async with asyncio.timeout(5):
+            while await stored(peer):
+                await asyncio.sleep(0.01)
+        assert (letters.lost, running.runs, lost) == (0, 1, [])
+        await peer.close()
+
+
+async def test_a_subject_that_is_not_text(nats: EmbeddedNats, words: Descriptors) -> None:
+    """It is no method's, so no worker is given it; it stays, and is in nobody's way."""
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        lost, peer = watched(running), await connect(nats.url)
+        peer.write(b'PUB rpc.demo.v1.Words.\xff\xfe 2\r\nhi\r\n')
+        await peer.synced()
+        await well(running)
+        assert await stored(peer) == 1
+        assert (running.runs, lost) == (1, [])
+        await peer.close()
+
+
+def inboxes(running: Stack) -> list[bytes]:
+    """Where the worker and the gateway hear something, made to look bad where a part of the subject is free."""
+    actors, gateway = running.actors.connection, running.serving.requester._connection
+    return [
+        f'{actors.inbox}.count.pull.1'.encode(),
+        f'{actors.inbox}.count.sent.'.encode() + b'\xff\xfe',
+        f'{actors.inbox}.api.'.encode() + b'\xff\xfe',
+        f'_CALL.{actors.id}.{actors.inbox.rpartition(".")[2]}.'.encode() + b'\xff.\xfe',
+        b'_CANCEL.demo.v1.Words',
+        b'_PRESENCE.demo.v1.Words.@ask',
+        b'_PRESENCE.demo.v1.Words.\xff\xfe',
+        f'_REPLY.{gateway.id}.'.encode() + b'\xff.\xfe',
+        f'{gateway.inbox}.api.'.encode() + b'\xff\xfe',
+    ]
+
+
+async def test_bytes_that_are_no_text_in_every_inbox(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The first way: a subject or a reply subject that is not UTF-8."""
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        lost, peer = watched(running), await connect(nats.url)
+        for subject in inboxes(running):
+            for reply in (b'', b'reply.\xff', b'$JS.ACK.\xff.1.2.3.4.5.6.7', b'$JS.ACK.a.b.\xff.\xff.5.6.7'):
+                peer.write(b'PUB %b 2\r\n\xff\xff\r\n' % b' '.join(filter(None, (subject, reply))))
+        await peer.synced()
+        for _ in range(3):
+            await well(running)
+        assert lost == []
+        await peer.close()
+
+
+async def test_broken_headers_in_every_inbox(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The second way: a header block that is none."""
+    blocks = (b'X', b'NATS/1.0', b'NATS/1.0\r\n\xff\r\n\r\n', b'NATS/1.0 \xff\r\n\r\n', b'NATS/1.0 409 \xff\r\n\r\n',
+              b'NATS/1.0\r\nNatsgate-Frame: \xff\r\n\r\n', b'NATS/1.0\r\ngrpc-status: \xff\r\n\r\n')  # fmt: skip
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        lost, peer = watched(running), await connect(nats.url)
+        for subject in inboxes(running):
+            for block in blocks:
+                peer.write(hpub(block, subject=subject))
+        await peer.synced()
+        for _ in range(3):
+            await well(running)
+        assert lost == []
+        await peer.close()
+
+
+async def test_pongs_that_come_too_late(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The third way: a PONG whose PING was given up."""
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        lost = watched(running)
+        for connection in (running.actors.connection, running.serving.requester._connection):
+            with pytest.raises(TimeoutError):
+                await connection.synced(timeout=0)
+        await well(running)
+        for connection in (running.actors.connection, running.serving.requester._connection):
+            await connection.synced()
+        assert lost == []
+
+
+async def test_acknowledgements_in_the_new_form(words: Descriptors) -> None:
+    """The fourth way: reply subjects of JetStream's second form. Retries, claims and dead letters read them too."""
+
+    async def fail(request: Any, context: Context) -> Any:
+        attempts.append(context.attempt)
+        raise ValueError('not yet')
+
+    attempts: list[int] = []
+    async with EmbeddedNats(config='feature_flags { js_ack_fc_v2: true }') as nats:
+        retried = (fail, {'retry': Retry(attempts=2, backoff=0.02)})
+        actors = word_actors(Count=(count, {'at_most_once': True}), Ponder=retried)
+        async with stack(nats, words, actors) as running:
+            seen: list[bytes] = []
+            taker = running.actors.workers[0].puller.takers[SUBJECT]
+
+            def noting(reply: bytes, *event: Any) -> None:
+                seen.append(reply)
+                taker(reply, *event)
+
+            running.actors.workers[0].puller.takers[SUBJECT] = noting
+            lost = watched(running)
+            await well(running)
+            assert len(seen[0].split(b'.')) > 9
+            assert (await running.client.call('Ponder')).reason == 'HANDLER_FAILED'
+            assert attempts == [1, 2]
+            await until(lambda: running.actors.dead_letters.stored == 1)
+            assert lost == []
+
+
+@pytest.mark.parametrize('whose', ['worker', 'gateway'])
+async def test_an_error_line_that_ends_the_connection(nats: EmbeddedNats, words: Descriptors, whose: str) -> None:
+    """Any -ERR closes a plain client for good: both come back by themselves."""
+    async with stack(nats, words, word_actors(Count=count)) as running:
+        lost = watched(running)
+        worker, gateway = running.actors.connection, running.serving.requester._connection
+        (worker if whose == 'worker' else gateway).write(b'NONSENSE\r\n')
+        await until(lambda: lost == [whose])
+        await until(lambda: worker.connected and gateway.connected)
+        await well(running)
+        assert (await running.client.call('Count', COUNT)).code is Code.OK
