@@ -116,8 +116,8 @@ async def test_a_deadline_while_nothing_comes(address: str) -> None:
 
 async def test_a_server_without_reflection(nats: EmbeddedNats, words: Descriptors) -> None:
     async with running_gateway(nats.url, words, reflection=False) as (running, _):
-        code, _, err = await call(running.addresses[0], 'demo.v1.Words/Count')
-    assert code == 2
+        code, _, err = await call(running.address, 'demo.v1.Words/Count')
+    assert code == 2, err
     assert 'no reflection' in err
     assert '--proto' in err
 
