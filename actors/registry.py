@@ -15,7 +15,9 @@ from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.emitter import Emitter
+from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
+from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
@@ -126,12 +128,19 @@ class ConnectedActors:
         await declare(self.connection, events, options=self._options, update=False)
         await declare_consumer(self.connection, source)
 
-    async def listen(self, *, burst: bool = False, drain_timeout: float = 25) -> None:
+    async def listen(
+        self, *, burst: bool = False, drain_timeout: float = 25, initializer: Initializer | None = None
+    ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
         `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
-        running handlers are cancelled too and their events given back at once.
+        running handlers are cancelled too and their events given back at once. `initializer`: called first in each
+        process that runs handlers. Raises ContractError when such a process cannot run its handler.
         """
+        async with executing(self._actors, initializer) as executors:
+            await self._listen(executors, burst, drain_timeout)
+
+    async def _listen(self, executors: Executors, burst: bool, drain_timeout: float) -> None:
         calls = Calls(self.connection)
         self.dead_letters = DeadLetters(self.connection, limits=self._limits, options=self._options)
         pullers = tuple(
@@ -139,7 +148,7 @@ class ConnectedActors:
             for source in consumers_of(self._actors)
         )
         self.workers = tuple(
-            Worker(self.connection, actor, calls, puller, self.dead_letters)
+            Worker(self.connection, actor, calls, puller, self.dead_letters, executors.of(actor))
             for puller in pullers
             for actor in puller.source.actors
         )
