@@ -55,6 +55,7 @@ class Worker:
         actor: Actor,
         calls: Calls,
         puller: Puller,
+        *,
         letters: DeadLetters,
         executor: Executor | None,
     ) -> None:

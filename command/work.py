@@ -39,7 +39,11 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
             keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock'
         )
         listening = asyncio.create_task(
-            connected.listen(drain_timeout=settings.drain_timeout, initializer=preparation(settings, descriptors)),
+            connected.listen(
+                drain_timeout=settings.drain_timeout,
+                max_jobs=settings.max_jobs,
+                initializer=preparation(settings, descriptors),
+            ),
             name='worker/listen',
         )
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
