@@ -20,6 +20,7 @@ from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
 from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
+from natsgate.actors.watch import watching
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.dead_letter import DeadLetterLimits
@@ -147,7 +148,8 @@ class ConnectedActors:
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
         async with executing(self._actors, initializer) as executors:
-            await self._listen(executors, budget, burst, drain_timeout)
+            with watching():
+                await self._listen(executors, budget, burst, drain_timeout)
 
     async def _listen(self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float) -> None:
         calls = Calls(self.connection)
