@@ -11,8 +11,9 @@ async with actors.connect() as conn:
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
+from natsgate.actors.execute_in import ExecuteIn
 from natsgate.actors.registry import Actors, ConnectedActors
 from natsgate.actors.retry import Retry
 from natsgate.actors.services import Services
 
-__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'Retry', 'Services']
+__all__ = ['Actor', 'Actors', 'ConnectedActors', 'Context', 'ExecuteIn', 'Retry', 'Services']

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from natsgate.actors.execute_in import ExecuteIn, default_of, jobs_of, objection
 from natsgate.actors.retry import NEVER, REPEATABLE, UNHURRIED, Retry
 from natsgate.events import subjects
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
@@ -30,15 +31,21 @@ class Actor:
     event: AnyEvent
     """An event with response is answered; a plain event is only listened to."""
     handler: Handler
-    """A plain function runs in a thread, an async one in the event loop. It may run twice if its worker dies."""
+    """A plain function runs in a thread, an async one in the event loop, unless `execute_in` says otherwise. It may run
+    twice if its worker dies.
+    """
     description: str = field(default='', kw_only=True)
     """Shown in the consumer's configuration."""
     consumer: str = field(default='', kw_only=True)
     """The durable consumer, if it is not one of the actor's own. Actors of one service may share one: with hundreds of
     methods that costs the broker far less; but a slow method can then hold up the others, and workers that fetch from
     it must take all of its methods. Those who share one agree on the options below."""
-    max_jobs: int = field(default=64, kw_only=True)
-    """How many events are at work at a time in one process; no more are fetched."""
+    execute_in: ExecuteIn | None = field(default=None, kw_only=True)
+    """Where the handler runs. None: an async one in the event loop, a plain one in a thread."""
+    max_jobs: int = field(default=None, kw_only=True)  # type: ignore[assignment]  # never None when it is made
+    """How many events are at work at a time in one process; no more are fetched. Left out: 64, or for a handler in
+    processes one for each core.
+    """
     ack_wait: float = field(default=2.0, kw_only=True)
     """Seconds of silence after which an event goes to another worker. A running handler is never silent."""
     max_attempts: int = field(default=3, kw_only=True)
@@ -69,18 +76,30 @@ class Actor:
             raise ContractError(
                 f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']"
             )
+        self._place()
         for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
             if getattr(self, option) <= 0:
                 raise ContractError(f'actor {self.name!r}: {option} must be more than 0')
         if self.at_most_once and self.retry is not None and self.retry.attempts > 1:
             raise ContractError(f'actor {self.name!r}: at_most_once and a retry; choose one')
         object.__setattr__(self, 'most_attempts', max(self.max_attempts, self.policy.attempts))
+
+    def _place(self) -> None:
+        """Read the handler's form, and decide where it runs."""
         object.__setattr__(self, 'takes_context', _takes_context(self.name, self.handler))
         call = getattr(self.handler, '__call__', None)  # noqa: B004  the method itself is wanted
         yields = inspect.isasyncgenfunction(self.handler) or inspect.isasyncgenfunction(call)
         is_async = inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(call)
         object.__setattr__(self, 'is_async', is_async or yields)
         _check_shape(self.name, self.handler, self.kind, yields=yields, is_async=is_async)
+        where = self.execute_in or default_of(is_async=self.is_async)
+        if not isinstance(where, ExecuteIn):
+            raise ContractError(f'actor {self.name!r}: execute_in is one of ExecuteIn, not {where!r}')
+        if why := objection(where, self.handler, is_async=self.is_async, streams=self.kind is not Kind.UNARY):
+            raise ContractError(f'actor {self.name!r}: the handler{place_of(self.handler)}: {why}')
+        object.__setattr__(self, 'execute_in', where)
+        if self.max_jobs is None:
+            object.__setattr__(self, 'max_jobs', jobs_of(where))
 
     @property
     def consumer_name(self) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-from concurrent.futures import Executor
 from typing import Any
 
-from natsgate.actors.actor import Actor, Handler
+from natsgate.actors.actor import Actor
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.exchange import Exchange
@@ -63,23 +61,6 @@ class Job:
         """Why nobody waits for the result any more."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-
-
-async def handle(actor: Actor, message: Any, context: Context, pool: Executor | None) -> Any:
-    """Run the handler: an async one here, a plain one in the pool, with this task's context variables."""
-    arguments = (message, context) if actor.takes_context else (message,)
-    if pool is None:
-        return await actor.handler(*arguments)
-    run = contextvars.copy_context().run
-    result = await asyncio.get_running_loop().run_in_executor(pool, run, _call, actor.handler, *arguments)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _call(handler: Handler, *arguments: Any) -> Any:
-    try:
-        return handler(*arguments)
-    except StopIteration as error:  # which no future carries
-        raise RuntimeError('the handler raised StopIteration') from error
 
 
 async def converse(actor: Actor, message: Any, context: Context, exchange: Exchange) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from natsgate.actors import consumer
 from natsgate.actors.consumer import Consumer, Delivery
-from natsgate.actors.credit import Credit
+from natsgate.actors.credit import Budget, Credit, SharedCredit
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.status import ContractError
 
@@ -31,9 +31,14 @@ _LOOK_EVERY = 0.5
 class Puller:
     """The pull requests to one consumer in one process."""
 
-    def __init__(self, connection: Connection, source: Consumer, *, declare: Declare, burst: bool) -> None:
-        """`burst`: ask only for what is in the queue now; `empty` is set when there is nothing more."""
-        self.credit = Credit(source.actors[0].max_jobs)
+    def __init__(
+        self, connection: Connection, source: Consumer, *, declare: Declare, burst: bool, budget: Budget | None = None
+    ) -> None:
+        """`burst`: ask only for what is in the queue now; `empty` is set when there is nothing more. `budget`: the
+        slots that it shares with others.
+        """
+        slots = source.actors[0].max_jobs
+        self.credit = Credit(slots) if budget is None else SharedCredit(slots, budget)
         self.empty = asyncio.Event()
         self.takers: dict[bytes, OnEvent] = {}
         """Who takes the events of a subject."""
@@ -41,6 +46,7 @@ class Puller:
         self.source = source
         self._declare = declare
         self._burst = burst
+        self._budget = budget
         self._next = f'$JS.API.CONSUMER.MSG.NEXT.{source.stream}.{source.name}'.encode()
         self._generation = 0
         self._sid = 0
@@ -55,7 +61,7 @@ class Puller:
     @property
     def free(self) -> int:
         """How many more events could be begun now."""
-        return 0 if self._stopped else max(0, self.credit.slots - self.credit.running)
+        return 0 if self._stopped else self.credit.free
 
     async def open(self) -> None:
         """Begin to fetch. The consumer must be there (consumer.declare)."""
@@ -80,13 +86,26 @@ class Puller:
     def finished(self) -> None:
         """A slot is free again."""
         self.credit.finished()
-        self.pull()
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask for more, when it is this one's turn."""
+        if self._budget is None or not (self.credit.running or self.credit.promised):
+            self.pull()
+        else:
+            self._budget.wait(self.pull)
+        self._serve_others()
+
+    def _serve_others(self) -> None:
+        if self._budget is not None:
+            self._budget.serve()
 
     def pull(self) -> None:
         """Ask for as many events as there are free slots."""
         count = self.credit.due()
         if count and not self._stopped:
-            body = consumer.pull_request(count, no_wait=self._burst)
+            briefly = self._budget is not None and count > 1
+            body = consumer.pull_request(count, no_wait=self._burst, briefly=briefly)
             if self._connection.offer(
                 b'PUB %b %b %d\r\n%b\r\n' % (self._next, self._inbox.encode(), len(body), body)
             ):  # otherwise it is asked again after the reconnect
@@ -108,7 +127,7 @@ class Puller:
     async def _subscribe(self) -> None:
         self._generation += 1
         self._inbox = f'{self._connection.inbox}.{self.source.stream}.{self.source.name}.pull.{self._generation}'
-        self.credit.promised = 0
+        self.credit.lost()
         self._heard = self._loop.time()
         self._sid = await self._connection.subscribe(self._inbox, self._on_msg)
         self.pull()
@@ -134,7 +153,9 @@ class Puller:
         else:
             taker(reply, delivery, header, payload)
         if not self.credit.promised:
-            self.pull()
+            self.ask()
+        else:
+            self._serve_others()
 
     def _give_back(self, subject: bytes, reply: bytes) -> None:
         """Another worker's actor shares the consumer, and is none of ours."""
@@ -152,7 +173,7 @@ class Puller:
                     if not self.credit.running:  # otherwise whoever ends last asks again
                         self.empty.set()
                 else:
-                    self.pull()
+                    self.ask()
             case consumer.Broken(reason, gone) if not self._stopped:
                 if self._repair is None or self._repair.done():
                     log.warning('consumer %s: fetching failed (%s), trying again', self.source.name, reason)

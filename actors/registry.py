@@ -13,10 +13,14 @@ from natsgate.actors.beats import Beats
 from natsgate.actors.calls import Calls
 from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
+from natsgate.actors.credit import Budget
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.emitter import Emitter
+from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
+from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
+from natsgate.actors.watch import watching
 from natsgate.actors.worker import Worker
 from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.dead_letter import DeadLetterLimits
@@ -126,20 +130,36 @@ class ConnectedActors:
         await declare(self.connection, events, options=self._options, update=False)
         await declare_consumer(self.connection, source)
 
-    async def listen(self, *, burst: bool = False, drain_timeout: float = 25) -> None:
+    async def listen(
+        self,
+        *,
+        burst: bool = False,
+        drain_timeout: float = 25,
+        max_jobs: int | None = None,
+        initializer: Initializer | None = None,
+    ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
         `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
         running handlers are cancelled too and their events given back at once.
+        `max_jobs`: how many events are at work at a time in all actors together; each consumer has one at least.
+        `initializer`: called first in each process that runs handlers.
+        Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
+        budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
+        async with executing(self._actors, initializer) as executors:
+            with watching():
+                await self._listen(executors, budget, burst, drain_timeout)
+
+    async def _listen(self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float) -> None:
         calls = Calls(self.connection)
         self.dead_letters = DeadLetters(self.connection, limits=self._limits, options=self._options)
         pullers = tuple(
-            Puller(self.connection, source, declare=self._declare_again, burst=burst)
+            Puller(self.connection, source, declare=self._declare_again, burst=burst, budget=budget)
             for source in consumers_of(self._actors)
         )
         self.workers = tuple(
-            Worker(self.connection, actor, calls, puller, self.dead_letters)
+            Worker(self.connection, actor, calls, puller, letters=self.dead_letters, executor=executors.of(actor))
             for puller in pullers
             for actor in puller.source.actors
         )

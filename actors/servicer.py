@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from natsgate.actors.actor import Actor
+from natsgate.actors.execute_in import JOBS
 from natsgate.actors.servicer_handlers import handler_of
 from natsgate.actors.servicer_methods import AddToServer, methods_of
 from natsgate.events.event import Limits
@@ -17,7 +18,8 @@ from natsgate.events.status import ContractError
 Methods = Mapping[str, Mapping[str, Any]]
 """Options of Actor by the methods' names."""
 
-_OPTIONS = {field.name: field.default for field in fields(Actor) if field.init and field.kw_only}
+# Where a method runs follows from what it is: a process would have another servicer than the one that was given.
+_OPTIONS = {field.name for field in fields(Actor) if field.init and field.kw_only} - {'execute_in'}
 
 
 def actors_of(
@@ -26,7 +28,7 @@ def actors_of(
 ) -> tuple[Actor, ...]:  # fmt: skip
     """One actor for each method that the servicer has written: see Actors.of()."""
     where, methods = f'servicer {type(servicer).__name__}', methods or {}
-    _check_options(where, options, set(_OPTIONS))
+    _check_options(where, options, _OPTIONS)
     actors = {
         method.name: _actor(
             Service(method.containing_service, limits=limits), method.name, behaviour,
@@ -47,7 +49,7 @@ def _actor(service: Service, method: str, behaviour: Any, options: dict[str, Any
     _check_options(f'servicer method {full_name}', options, {*_OPTIONS, 'name'})
     name = options.pop('name', full_name.replace('.', '-'))
     event = service[method]
-    threads = options.get('max_jobs', _OPTIONS['max_jobs'])
+    threads = options.get('max_jobs', JOBS)
     return Actor(name, event, handler_of(behaviour, event.kind, threads=threads), **options)
 
 

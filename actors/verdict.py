@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
+from natsgate.actors.execute_in import ProcessDied
 from natsgate.events.dead_letter import Cause
 from natsgate.events.failures import Failure, failed
 from natsgate.events.metadata import checked
@@ -94,6 +95,8 @@ def judge(
     `expired`: the deadline has passed. `movable`: another attempt may take the event over. `draw`: chance, 0 to 1.
     Raises ValueError or DecodeError when the exception's own metadata or details cannot travel.
     """
+    if isinstance(error, ProcessDied):  # as if the worker had died: the next delivery may be one too many
+        return Release() if movable else _given_up(actor, context.attempt)
     covered = actor.policy.covers(error)
     if covered and movable and not expired and context.attempt < actor.policy.attempts:
         delay, remaining = actor.policy.delay(context.attempt, draw), context.time_remaining()

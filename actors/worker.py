@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.burials import Burials
@@ -20,7 +20,9 @@ from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.exchange import Exchange
-from natsgate.actors.job import Job, answered, converse, handle
+from natsgate.actors.execute_in import ProcessDied
+from natsgate.actors.executors import Executor, as_run
+from natsgate.actors.job import Job, answered, converse
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.puller import Puller
 from natsgate.actors.retry import UNHURRIED
@@ -48,9 +50,16 @@ class Worker:
     """The work on one actor in one process."""
 
     def __init__(
-        self, connection: Connection, actor: Actor, calls: Calls, puller: Puller, letters: DeadLetters
+        self,
+        connection: Connection,
+        actor: Actor,
+        calls: Calls,
+        puller: Puller,
+        *,
+        letters: DeadLetters,
+        executor: Executor | None,
     ) -> None:
-        """`puller` fetches the actor's events, and perhaps those of others."""
+        """`puller` fetches the actor's events, and perhaps those of others; `executor` runs its handler."""
         self.actor = actor
         self.runs = 0
         """Handlers run since the start."""
@@ -63,10 +72,11 @@ class Worker:
         self._burials = Burials(connection, actor, letters)
         self._settling = Settling(connection, actor, self._outbox, self._burials)
         self._settle = self._settling.settle
-        self._pool = None if actor.is_async else ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
+        self._as_run = as_run(actor, executor)
+        self._can_stop = executor is None or executor.stops
         self._answers = actor.answers
         self._kind = actor.kind
-        self._is_plain = actor.kind is Kind.UNARY and self._pool is None and not actor.at_most_once
+        self._is_plain = actor.kind is Kind.UNARY and not actor.at_most_once
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
@@ -96,8 +106,6 @@ class Worker:
         await self._burials.finish(_BURIED_WITHIN)
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
         self._outbox.close()
 
     async def _release_running(self) -> None:
@@ -202,7 +210,7 @@ class Worker:
         for job in young:
             if job.ended:
                 continue
-            if job.deadline is not None and self._pool is None:
+            if job.deadline is not None and self._can_stop:
                 job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
             if job.head.reply and self._answers:  # a listener does not care who waits for the answer
                 job.known = True
@@ -221,12 +229,9 @@ class Worker:
 
     async def _run(self, job: Job, message: object) -> None:
         job.begun = True
-        actor = self.actor
         try:
             if self._is_plain:  # most are, and need no more coroutines than the handler's
-                self.runs += 1
-                result = await (actor.handler(message, job.context) if actor.takes_context else actor.handler(message))
-                response = self._answered(job, result)
+                response = self._answered(job, await self._begin(job, message))
             else:
                 response = await self._response(job, message)
         except BaseException as error:
@@ -236,18 +241,22 @@ class Worker:
         finally:
             self._end(job)
 
+    def _begin(self, job: Job, message: object) -> Awaitable[object]:
+        self.runs += 1
+        actor = self._as_run
+        return actor.handler(message, job.context) if actor.takes_context else actor.handler(message)  # type: ignore[no-any-return]
+
     async def _response(self, job: Job, message: object) -> Response:
         exchange = job.exchange
         if self.actor.at_most_once:
             await self._settling.claim(job)
-        if exchange is not None:
-            if job.delivery.attempt > 1:  # the first attempt may have been committed and have died after that
-                await exchange.chosen()
-            self.runs += 1
-            await converse(self.actor, message, job.context, exchange)
-            return Response(trailing=job.context.trailing)
+        if exchange is None:
+            return self._answered(job, await self._begin(job, message))
+        if job.delivery.attempt > 1:  # the first attempt may have been committed and have died after that
+            await exchange.chosen()
         self.runs += 1
-        return self._answered(job, await handle(self.actor, message, job.context, self._pool))
+        await converse(self._as_run, message, job.context, exchange)
+        return Response(trailing=job.context.trailing)
 
     def _answered(self, job: Job, result: object) -> Response:
         try:
@@ -311,6 +320,8 @@ class Worker:
         return job.deadline is not None and job.deadline <= self._connection.clock.now()
 
     def _log_failure(self, job: Job, error: BaseException, verdict: Verdict) -> None:
+        if isinstance(error, ProcessDied):
+            return  # it was told, by who knows how it died
         if isinstance(verdict, Release):
             log.warning(
                 'actor %s: handler failed on %s in attempt %d, the next one is in %.2g s',

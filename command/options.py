@@ -135,6 +135,9 @@ class WorkSettings(ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
     drain_timeout: float = setting(
         25.0, 'how long running handlers may take to end when the worker stops', parse=duration
     )
+    max_jobs: int | None = setting(
+        None, 'how many events to work on at a time, in all actors together (default: no limit)', parse=count
+    )
     storage: str = setting('file', 'where streams that are not there yet are kept', parse=one_of('file', 'memory'))
     replicas: int = setting(1, 'how many servers keep them', parse=count)
 

@@ -10,6 +10,7 @@ from natsgate.command.loading import Overrides, check_answers, descriptors_of, h
 from natsgate.command.memory import serve_long
 from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import WorkSettings
+from natsgate.command.prepare import preparation
 from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
 from natsgate.events.connection import NoResponders
 from natsgate.events.sampling import keep_sampled
@@ -37,7 +38,14 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
         clock = asyncio.create_task(
             keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock'
         )
-        listening = asyncio.create_task(connected.listen(drain_timeout=settings.drain_timeout), name='worker/listen')
+        listening = asyncio.create_task(
+            connected.listen(
+                drain_timeout=settings.drain_timeout,
+                max_jobs=settings.max_jobs,
+                initializer=preparation(settings, descriptors),
+            ),
+            name='worker/listen',
+        )
         stopping = asyncio.create_task(stop.serving(), name='worker/stop')
         opened = asyncio.create_task(connected.listening.wait(), name='worker/opened')
         await asyncio.wait({opened, listening, stopping}, return_when=asyncio.FIRST_COMPLETED)

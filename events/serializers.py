@@ -77,8 +77,12 @@ class JsonSerializer(Generic[T]):
 
     def __init__(self, schema: Any) -> None:
         """Raises TypeError for a type that JSON cannot carry."""
+        self._schema = schema
         self._name = getattr(schema, '__name__', None) or str(schema)
         self._converter: Converter = converter_for(schema)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._schema,)  # a converter is made of functions without names
 
     def encode(self, value: T, /) -> bytes:
         """The message as compact JSON."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self, TypeVar
+from functools import partial
+from typing import Any, Self, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from google.protobuf import any_pb2
@@ -127,6 +128,9 @@ class StatusError(Exception):
         self.status = status
         self.initial = initial
         self.trailing = trailing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(StatusError, self.status, initial=self.initial, trailing=self.trailing), ()
 
     @property
     def code(self) -> Code:

@@ -1,0 +1,136 @@
+"""Executors: what runs the handlers that do not run in the event loop, and the actor that the worker sees instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from natsgate.actors.actor import Actor, Handler
+from natsgate.actors.context import Context
+from natsgate.actors.execute_in import ExecuteIn
+from natsgate.actors.process import Initializer
+from natsgate.actors.processes import Processes, nothing
+
+
+class Executor(Protocol):
+    """Runs an actor's handler."""
+
+    stops: bool
+    """Whether a run that is cancelled ends."""
+
+    async def open(self) -> None:
+        """Be ready. Raises ContractError."""
+
+    async def run(self, message: Any, context: Context, /) -> Any:
+        """Run the handler once. Raises what it raises."""
+
+    async def close(self) -> None:
+        """Run nothing more."""
+
+
+class Loop:
+    """Runs plain handlers in the event loop."""
+
+    stops = True
+
+    def __init__(self, actor: Actor) -> None:
+        self._handler = actor.handler
+        self._takes_context = actor.takes_context
+
+    async def open(self) -> None:
+        """Nothing is needed."""
+
+    async def run(self, message: Any, context: Context) -> Any:
+        """Run it here."""
+        result = self._handler(message, context) if self._takes_context else self._handler(message)
+        return await result if inspect.isawaitable(result) else result
+
+    async def close(self) -> None:
+        """Nothing is left."""
+
+
+class Threads(Loop):
+    """Runs plain handlers in threads, as many as the actor has jobs, with the context variables of their tasks."""
+
+    stops = False
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(actor)
+        self._pool = ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
+
+    async def run(self, message: Any, context: Context) -> Any:
+        """Run it in a thread."""
+        arguments = (message, context) if self._takes_context else (message,)
+        run = contextvars.copy_context().run
+        result = await asyncio.get_running_loop().run_in_executor(self._pool, run, _call, self._handler, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    async def close(self) -> None:
+        """What runs goes on; nobody waits for it."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _call(handler: Handler, *arguments: Any) -> Any:
+    try:
+        return handler(*arguments)
+    except StopIteration as error:  # which no future carries
+        raise RuntimeError('the handler raised StopIteration') from error
+
+
+def executor_of(actor: Actor, initializer: Initializer) -> Executor | None:
+    """What runs the actor's handler; None for one that is awaited where it is. Raises ContractError."""
+    match actor.execute_in:
+        case ExecuteIn.PROCESS:
+            return Processes(actor, initializer)
+        case ExecuteIn.THREAD:
+            return Threads(actor)
+    return None if actor.is_async else Loop(actor)
+
+
+class Executors:
+    """Those of all actors of a worker process."""
+
+    def __init__(self, actors: Iterable[Actor], initializer: Initializer) -> None:
+        """Raises ContractError."""
+        self._by_actor = {_key(actor): executor_of(actor, initializer) for actor in actors}
+
+    def of(self, actor: Actor) -> Executor | None:
+        """What runs the actor's handler; None for one that is awaited where it is."""
+        return self._by_actor[_key(actor)]
+
+    async def open(self) -> None:
+        """Be ready. Raises ContractError."""
+        opening = (executor.open() for executor in self._by_actor.values() if executor)
+        for error in await asyncio.gather(*opening, return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def close(self) -> None:
+        """Run nothing more."""
+        await asyncio.gather(*(executor.close() for executor in self._by_actor.values() if executor))
+
+
+def _key(actor: Actor) -> tuple[str, str]:
+    return actor.event.stream_name, actor.name
+
+
+@asynccontextmanager
+async def executing(actors: Iterable[Actor], initializer: Initializer | None) -> AsyncIterator[Executors]:
+    """The executors of these actors. Raises ContractError when a process cannot run its handler."""
+    executors = Executors(actors, initializer or nothing)
+    try:
+        await executors.open()
+        yield executors
+    finally:
+        await executors.close()
+
+
+def as_run(actor: Actor, executor: Executor | None) -> Actor:
+    """The actor as its worker sees it: its handler is async."""
+    return actor if executor is None else replace(actor, handler=executor.run, execute_in=ExecuteIn.LOOP)

@@ -1,0 +1,181 @@
+"""What runs in a process of a handler's own: it takes one call at a time, over a socket, until that is closed.
+
+Nothing is kept between two calls but what the handler's module keeps. Frames are pickles with their length before them;
+both ends are ours, of one version.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from natsgate.actors.context import Context
+from natsgate.actors.execute_in import find
+from natsgate.events.event import AnyEvent
+
+LENGTH = struct.Struct('!Q')
+
+_HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response')
+_TRAVELS = tuple(name for name in Context.__slots__ if name not in _HERE)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the process is for."""
+
+    module: str
+    name: str
+    """Of the handler, in its module."""
+    takes_context: bool
+    event: AnyEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One event to handle."""
+
+    message: Any
+    context: dict[str, Any]
+    remaining: float | None
+    """Seconds until the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended, and what the handler has said beside its result."""
+
+    result: Any = None
+    error: BaseException | None = None
+    trace: str = ''
+    """Where the error was raised, for the log."""
+    said: tuple[Any, Any, bool] = ((), (), False)
+    """Initial and trailing metadata, and whether to compress."""
+
+
+class HandlerError(Exception):
+    """What a handler raised in its process, where the exception itself cannot travel."""
+
+
+def call_of(message: Any, context: Context) -> Call:
+    """What is sent for an event."""
+    return Call(message, {name: getattr(context, name) for name in _TRAVELS}, context.time_remaining())
+
+
+def framed(value: object) -> bytes:
+    """A value as a frame. Raises whatever pickling it raises."""
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(data)) + data
+
+
+def serve(descriptor: int) -> None:
+    """Serve the socket until it is closed; then end at once, whatever runs."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the worker says when: it lets what runs end
+    with socket.socket(fileno=descriptor) as connection:
+        connection.set_inheritable(False)
+        reader, writer = connection.makefile('rb'), connection.makefile('wb')
+        try:
+            _read(reader)()  # what the program wants done first
+            task: Task = _read(reader)
+            handler = _loaded(task)
+        except BaseException as error:
+            _write(writer, framed(_told(error)))
+            return
+        _write(writer, framed(''))
+        _serve(reader, writer, task, handler)
+
+
+def _serve(reader: BinaryIO, writer: BinaryIO, task: Task, handler: Callable[..., Any]) -> None:
+    calls: SimpleQueue[bytes] = SimpleQueue()
+
+    def receive() -> None:
+        while data := _receive(reader):
+            calls.put(data)
+        os._exit(0)  # nobody waits for what runs
+
+    threading.Thread(target=receive, name='natsgate-calls', daemon=True).start()
+    while True:
+        _write(writer, _framed_outcome(_run(task, handler, calls.get())))
+
+
+def _run(task: Task, handler: Callable[..., Any], data: bytes) -> Outcome:
+    context: Context | None = None
+    try:
+        call: Call = pickle.loads(data)  # noqa: S301  of the process that has started us
+        context = _context_of(task.event, call)
+        result = handler(call.message, context) if task.takes_context else handler(call.message)
+    except BaseException as error:
+        return Outcome(error=error, trace=''.join(traceback.format_exception(error)), said=_said(context))
+    return Outcome(result, said=_said(context))
+
+
+def _context_of(event: AnyEvent, call: Call) -> Context:
+    deadline = None if call.remaining is None else time.monotonic() + call.remaining
+    context = Context(event=event, deadline=deadline, now=time.monotonic)
+    for name, value in call.context.items():
+        setattr(context, name, value)
+    return context
+
+
+def _said(context: Context | None) -> tuple[Any, Any, bool]:
+    return (context.initial, context.trailing, context.compress) if context else ((), (), False)
+
+
+def _framed_outcome(outcome: Outcome) -> bytes:
+    try:
+        if outcome.error is not None:
+            pickle.loads(pickle.dumps(outcome.error))  # noqa: S301  some can be written, but not be read again
+        return framed(outcome)
+    except Exception as error:
+        if outcome.error is None:
+            text = f'what it returned cannot leave its process: {error}'
+        else:
+            text = f'{type(outcome.error).__name__}: {outcome.error}'
+        return framed(Outcome(error=HandlerError(text), trace=outcome.trace, said=outcome.said))
+
+
+def _loaded(task: Task) -> Callable[..., Any]:
+    importlib.import_module(task.module)
+    handler = find(task.module, task.name)
+    if not callable(handler):
+        raise ImportError(f'{task.module} has no {task.name} that can be called')
+    return handler  # type: ignore[no-any-return]
+
+
+def _told(error: BaseException) -> str:
+    """An error as one line, with the line of the program that is to blame."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith('<')]
+    return ' '.join(f'{type(error).__name__}: {error} ({frames[-1].filename}:{frames[-1].lineno})'.split())
+
+
+def _receive(reader: BinaryIO) -> bytes:
+    try:
+        head = reader.read(LENGTH.size)
+        return reader.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b''
+    except OSError:
+        return b''
+
+
+def _read(reader: BinaryIO) -> Any:
+    data = _receive(reader)
+    if not data:
+        os._exit(0)
+    return pickle.loads(data)  # noqa: S301  of the process that has started us
+
+
+def _write(writer: BinaryIO, frame: bytes) -> None:
+    try:
+        writer.write(frame)
+        writer.flush()
+    except OSError:
+        os._exit(0)

@@ -1,0 +1,69 @@
+"""Plain handlers for processes of their own: they compute, wait, fail, and end their process."""
+
+import os
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from demo.v1 import words_pb2
+
+from natsgate.actors import Actor, Actors, Context, ExecuteIn
+from natsgate.events import Code, Service
+
+WORDS = Service.of(words_pb2, 'Words')
+
+Count, Counted = words_pb2.CountRequest, words_pb2.CountResponse
+Ponder, Pondered = words_pb2.PonderRequest, words_pb2.PonderResponse
+
+
+class PickyError(Exception):
+    """It can be pickled, but not be read again."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f'{one} and {two}')
+
+
+def count(request: Count, context: Context) -> Counted:
+    context.send_initial_metadata([('initial', '1')])
+    context.set_trailing_metadata([('pid', str(os.getpid())), ('asked', str(context.get('asked')))])
+    return words_pb2.CountResponse(words=len(request.text.split()))
+
+
+def compute(request: Ponder, context: Context) -> Pondered:
+    """Keep a core busy, without a moment for other threads of the same interpreter."""
+    end = time.monotonic() + request.time.ToTimedelta().total_seconds()
+    while time.monotonic() < end:
+        sum(range(100_000))
+    return words_pb2.PonderResponse(worker=os.getpid(), attempt=context.attempt)
+
+
+def fail(request: Count, context: Context) -> Any:
+    match request.text:
+        case 'abort':
+            context.set_trailing_metadata([('trailing', '1')])
+            context.abort(Code.NOT_FOUND, 'no such word')
+        case 'raise':
+            raise ValueError('as told')
+        case 'picky':
+            raise PickyError('this', 'that')
+        case 'exit':
+            sys.exit(3)
+        case 'lambda':
+            return lambda: None
+        case 'kill':
+            die()
+        case 'kill once' if context.attempt == 1:
+            die()
+    return words_pb2.CountResponse(words=context.attempt)
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+ACTORS = Actors(
+    Actor('count', WORDS['Count'], count, execute_in=ExecuteIn.PROCESS, max_jobs=1),
+    Actor('ponder', WORDS['Ponder'], compute, execute_in=ExecuteIn.PROCESS, max_jobs=1),
+)
