@@ -1,17 +1,23 @@
 """Poison in a service's stream, and the four ways in which a plain client's connection dies of what a peer sends."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 from demo.v1 import words_pb2
-from support import Stack, connect, stack, until, word_actors
+from support import NO_LIMITS, Client, connect, running_actors, until, word_actors
 
-from natsgate.actors import Context, Retry
+from natsgate.actors import Actors, ConnectedActors, Context, Retry
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 from natsgate.events.connection import Connection
 from natsgate.gateway.protos import Descriptors
+from natsgate.gateway.routes import routes
+from natsgate.gateway.server import serving
 
 SUBJECT = b'rpc.demo.v1.Words.Count'
 STREAM = 'rpc=demo=v1=Words'
@@ -28,12 +34,39 @@ def hpub(header: bytes, payload: bytes = b'', *, subject: bytes = SUBJECT, reply
     return b'HPUB %b %d %d\r\n%b%b\r\n' % (where, len(header), len(header) + len(payload), header, payload)
 
 
-def watched(running: Stack) -> list[str]:
-    """Names of the connections that were lost from here on."""
-    lost: list[str] = []
-    running.actors.connection.on_disconnected.append(lambda: lost.append('worker'))
-    running.serving.requester._connection.on_disconnected.append(lambda: lost.append('gateway'))
-    return lost
+@dataclass
+class Both:
+    """A worker and a gateway, and their connections to NATS."""
+
+    client: Client
+    actors: ConnectedActors
+    worker: Connection
+    gateway: Connection
+
+    def watched(self) -> list[str]:
+        """Names of the connections that are lost from here on."""
+        lost: list[str] = []
+        self.worker.on_disconnected.append(lambda: lost.append('worker'))
+        self.gateway.on_disconnected.append(lambda: lost.append('gateway'))
+        return lost
+
+    @property
+    def runs(self) -> int:
+        return sum(worker.runs for worker in self.actors.workers)
+
+
+@asynccontextmanager
+async def both(nats: EmbeddedNats, words: Descriptors, actors: Actors) -> AsyncIterator[Both]:
+    connection = await connect(nats.url)
+    try:
+        async with (
+            running_actors(nats.url, actors) as working,
+            serving(connection, words, routes(words), drain_timeout=1) as gateway,
+            grpc.aio.insecure_channel(gateway.addresses[0], options=NO_LIMITS) as channel,
+        ):
+            yield Both(Client(channel), working, working.connection, connection)
+    finally:
+        await connection.close()
 
 
 async def stored(connection: Connection) -> int:
@@ -41,7 +74,7 @@ async def stored(connection: Connection) -> int:
     return found
 
 
-async def well(running: Stack) -> None:
+async def well(running: Both) -> None:
     ended = await running.client.call('Count', COUNT)
     assert words_pb2.CountResponse.FromString(ended.data).words == 3
 
@@ -64,8 +97,8 @@ async def well(running: Stack) -> None:
 )
 async def test_what_cannot_be_read_is_buried(nats: EmbeddedNats, words: Descriptors, frame: bytes) -> None:
     """Counted, and the next event runs; the connections do not even blink. With one slot, it would block."""
-    async with stack(nats, words, word_actors(Count=(count, {'max_jobs': 1}))) as running:
-        lost, peer = watched(running), await connect(nats.url)
+    async with both(nats, words, word_actors(Count=(count, {'max_jobs': 1}))) as running:
+        lost, peer = running.watched(), await connect(nats.url)
         for _ in range(3):
             peer.write(frame)
         await peer.synced()
@@ -81,8 +114,8 @@ async def test_what_cannot_be_read_is_buried(nats: EmbeddedNats, words: Descript
 
 async def test_a_subject_that_is_not_text(nats: EmbeddedNats, words: Descriptors) -> None:
     """It is no method's, so no worker is given it; it stays, and is in nobody's way."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
-        lost, peer = watched(running), await connect(nats.url)
+    async with both(nats, words, word_actors(Count=count)) as running:
+        lost, peer = running.watched(), await connect(nats.url)
         peer.write(b'PUB rpc.demo.v1.Words.\xff\xfe 2\r\nhi\r\n')
         await peer.synced()
         await well(running)
@@ -91,9 +124,9 @@ async def test_a_subject_that_is_not_text(nats: EmbeddedNats, words: Descriptors
         await peer.close()
 
 
-def inboxes(running: Stack) -> list[bytes]:
+def inboxes(running: Both) -> list[bytes]:
     """Where the worker and the gateway hear something, made to look bad where a part of the subject is free."""
-    actors, gateway = running.actors.connection, running.serving.requester._connection
+    actors, gateway = running.worker, running.gateway
     return [
         f'{actors.inbox}.count.pull.1'.encode(),
         f'{actors.inbox}.count.sent.'.encode() + b'\xff\xfe',
@@ -109,8 +142,8 @@ def inboxes(running: Stack) -> list[bytes]:
 
 async def test_bytes_that_are_no_text_in_every_inbox(nats: EmbeddedNats, words: Descriptors) -> None:
     """The first way: a subject or a reply subject that is not UTF-8."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
-        lost, peer = watched(running), await connect(nats.url)
+    async with both(nats, words, word_actors(Count=count)) as running:
+        lost, peer = running.watched(), await connect(nats.url)
         for subject in inboxes(running):
             for reply in (b'', b'reply.\xff', b'$JS.ACK.\xff.1.2.3.4.5.6.7', b'$JS.ACK.a.b.\xff.\xff.5.6.7'):
                 peer.write(b'PUB %b 2\r\n\xff\xff\r\n' % b' '.join(filter(None, (subject, reply))))
@@ -125,8 +158,8 @@ async def test_broken_headers_in_every_inbox(nats: EmbeddedNats, words: Descript
     """The second way: a header block that is none."""
     blocks = (b'X', b'NATS/1.0', b'NATS/1.0\r\n\xff\r\n\r\n', b'NATS/1.0 \xff\r\n\r\n', b'NATS/1.0 409 \xff\r\n\r\n',
               b'NATS/1.0\r\nNatsgate-Frame: \xff\r\n\r\n', b'NATS/1.0\r\ngrpc-status: \xff\r\n\r\n')  # fmt: skip
-    async with stack(nats, words, word_actors(Count=count)) as running:
-        lost, peer = watched(running), await connect(nats.url)
+    async with both(nats, words, word_actors(Count=count)) as running:
+        lost, peer = running.watched(), await connect(nats.url)
         for subject in inboxes(running):
             for block in blocks:
                 peer.write(hpub(block, subject=subject))
@@ -139,13 +172,13 @@ async def test_broken_headers_in_every_inbox(nats: EmbeddedNats, words: Descript
 
 async def test_pongs_that_come_too_late(nats: EmbeddedNats, words: Descriptors) -> None:
     """The third way: a PONG whose PING was given up."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
-        lost = watched(running)
-        for connection in (running.actors.connection, running.serving.requester._connection):
+    async with both(nats, words, word_actors(Count=count)) as running:
+        lost = running.watched()
+        for connection in (running.worker, running.gateway):
             with pytest.raises(TimeoutError):
                 await connection.synced(timeout=0)
         await well(running)
-        for connection in (running.actors.connection, running.serving.requester._connection):
+        for connection in (running.worker, running.gateway):
             await connection.synced()
         assert lost == []
 
@@ -161,7 +194,7 @@ async def test_acknowledgements_in_the_new_form(words: Descriptors) -> None:
     async with EmbeddedNats(config='feature_flags { js_ack_fc_v2: true }') as nats:
         retried = (fail, {'retry': Retry(attempts=2, backoff=0.02)})
         actors = word_actors(Count=(count, {'at_most_once': True}), Ponder=retried)
-        async with stack(nats, words, actors) as running:
+        async with both(nats, words, actors) as running:
             seen: list[bytes] = []
             taker = running.actors.workers[0].puller.takers[SUBJECT]
 
@@ -170,7 +203,7 @@ async def test_acknowledgements_in_the_new_form(words: Descriptors) -> None:
                 taker(reply, *event)
 
             running.actors.workers[0].puller.takers[SUBJECT] = noting
-            lost = watched(running)
+            lost = running.watched()
             await well(running)
             assert len(seen[0].split(b'.')) > 9
             assert (await running.client.call('Ponder')).reason == 'HANDLER_FAILED'
@@ -182,9 +215,9 @@ async def test_acknowledgements_in_the_new_form(words: Descriptors) -> None:
 @pytest.mark.parametrize('whose', ['worker', 'gateway'])
 async def test_an_error_line_that_ends_the_connection(nats: EmbeddedNats, words: Descriptors, whose: str) -> None:
     """Any -ERR closes a plain client for good: both come back by themselves."""
-    async with stack(nats, words, word_actors(Count=count)) as running:
-        lost = watched(running)
-        worker, gateway = running.actors.connection, running.serving.requester._connection
+    async with both(nats, words, word_actors(Count=count)) as running:
+        lost = running.watched()
+        worker, gateway = running.worker, running.gateway
         (worker if whose == 'worker' else gateway).write(b'NONSENSE\r\n')
         await until(lambda: lost == [whose])
         await until(lambda: worker.connected and gateway.connected)
