@@ -36,12 +36,15 @@ lint: setup ## ruff and mypy, strict
 bench: setup ## Measure against others, side by side (QUICK=1: in a minute; FULL=1: everything; DOCS=1: write it down)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DOCS),--docs) $(BENCH)
 
-clients: setup .tools/grpcurl client-node client-go client-java client-rust ## Call the gateway with clients of other languages
+clients: setup .tools/grpcurl .tools/nats client-node client-go client-java client-rust ## Call the gateway with clients of other languages
 	@$(BIN)/python -m pip install --quiet --group clients
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest -m clients tests/clients
+	GRPCURL=$(CURDIR)/.tools/grpcurl NATS_CLI=$(CURDIR)/.tools/nats $(BIN)/python -m pytest -m clients tests/clients
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+
+.tools/nats:
+	GOBIN=$(CURDIR)/.tools go install github.com/nats-io/natscli/nats@v0.5.1
 
 INTEROP := .tools/interop
 
