@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ('events', 'actors', 'gateway', 'command')
+FOLDERS = ('events', 'actors', 'gateway', 'command', 'testing')
 
 ALLOWED = {
     'events': {'events'},
     'actors': {'actors', 'events'},
     'gateway': {'gateway', 'events'},
     'command': {'command', 'gateway', 'actors', 'events'},
+    'testing': {'testing', 'command', 'gateway', 'actors', 'events'},
 }
 MAY_IMPORT_NATS = {'events/client.py', 'events/connection.py'}
 MAY_IMPORT_GRPC = {
     'gateway/edge_grpc.py',
+    'testing/running.py',
     *(f'actors/servicer_{part}.py' for part in ('context', 'ending', 'handlers', 'methods', 'sync')),
 }
 PURE = (
@@ -69,4 +71,4 @@ def test_a_pure_module_has_no_clock_no_loop_and_no_socket(name: str) -> None:
 
 def test_nothing_imports_the_command() -> None:
     for path in modules('events', 'actors', 'gateway'):
-        assert not any(module.startswith('natsgate.command') for module in imports(path)), path
+        assert not any(module.startswith(('natsgate.command', 'natsgate.testing')) for module in imports(path)), path
