@@ -53,7 +53,7 @@ class Discovery:
         for pattern in patterns:
             self._sids.append(await self._connection.subscribe(pattern, self._on_asked))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer no more."""
         for sid in self._sids:
             self._connection.unsubscribe(sid)

@@ -142,19 +142,21 @@ class ConnectedActors:
     ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
-        `burst`: end as soon as the queues are empty, for tests and jobs by the clock. `discovery`: answer NATS' own
-        tools what is served here (`nats service ls`). When it is cancelled instead,
+        `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
         running handlers are cancelled too and their events given back at once.
         `max_jobs`: how many events are at work at a time in all actors together; each consumer has one at least.
-        `initializer`: called first in each process that runs handlers.
+        `initializer`: called first in each process that runs handlers. `discovery`: answer NATS' own tools what is
+        served here (`nats service ls`).
         Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
         async with executing(self._actors, initializer) as executors:
             with watching():
-                await self._listen(executors, budget, burst, drain_timeout)
+                await self._listen(executors, budget, burst, drain_timeout, discovery)
 
-    async def _listen(self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float) -> None:
+    async def _listen(
+        self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float, discovery: bool
+    ) -> None:
         calls = Calls(self.connection)
         self.dead_letters = DeadLetters(self.connection, limits=self._limits, options=self._options)
         pullers = tuple(

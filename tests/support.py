@@ -25,6 +25,12 @@ from natsgate.gateway.routes import Override
 from natsgate.testing import EmbeddedNats, Faults, Program, running_actors, until
 from natsgate.testing.running import connect
 
+__all__ = [
+    'INSIDE', 'NO_LIMITS', 'ROOT', 'WORDS_PROTO', 'Client', 'Ended', 'Faults', 'Gateway', 'Inside', 'Program',
+    'Stack', 'certify', 'connect', 'in_envoy', 'in_process', 'program', 'running_actors', 'running_gateway',
+    'stack', 'until', 'word_actors', 'words_service',
+]  # fmt: skip
+
 ROOT = Path(__file__).parent.parent
 
 program = partial(testing.program, cwd=ROOT)
@@ -127,9 +133,7 @@ async def running_gateway(
 async def in_process(
     url: str, descriptors: Descriptors, overrides: dict[str, Override] | None, patience: float, **options: Any
 ) -> AsyncIterator[Gateway]:
-    async with testing.running_gateway(
-        url, descriptors, overrides=overrides, patience=patience, **options
-    ) as running:
+    async with testing.running_gateway(url, descriptors, overrides=overrides, patience=patience, **options) as running:
 
         async def look() -> Inside:
             return Inside.of(running.serving.gateway)

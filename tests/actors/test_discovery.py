@@ -14,6 +14,7 @@ from support import ROOT, connect, program, running_actors, stack, until, word_a
 
 from natsgate.actors import Actor, Actors, ConnectedActors, Context
 from natsgate.actors.consumer import covers
+from natsgate.actors.retry import NEVER
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Connection, Event
 from natsgate.events.connection import NoResponders
@@ -123,7 +124,8 @@ async def test_methods_are_endpoints(nats: EmbeddedNats) -> None:
 
 async def test_what_is_counted(nats: EmbeddedNats, words: Descriptors) -> None:
     connection = await connect(nats.url)
-    async with stack(nats, words, word_actors(Count=count, Join=join)) as running:
+    actors = word_actors(Count=(count, {'retry': NEVER}), Join=join)
+    async with stack(nats, words, actors) as running:
 
         async def stats() -> dict[str, Any]:
             return dict((await ask(connection, 'STATS'))['endpoints'][0])

@@ -15,6 +15,7 @@ from probe_pb2_grpc import ProbeStub, add_ProbeServicer_to_server
 from support import ROOT, stack, until, word_actors
 
 from natsgate.actors import Actor, Actors, Context
+from natsgate.actors.retry import Retry
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Event, Kind, SerializerError, StatusError
@@ -143,9 +144,25 @@ async def test_a_listener_runs_again_until_it_succeeds(caplog: pytest.LogCapture
     assert (called.code, called.attempts, called.buried) == (Code.OK, 3, '')
     failed = await call(listener, 4)
     assert (failed.code, failed.attempts) == (Code.UNKNOWN, 3)
-    assert 'failed in 3 attempts' in failed.buried
+    assert failed.buried == "attempt 3: ValueError('not yet')"
     assert attempts == [1, 2, 3, 1, 2, 3]
     assert time.monotonic() - started < 1, 'three attempts on NATS take 3 s'
+
+
+async def test_a_retried_call_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def count(request: CountRequest, context: Context) -> CountResponse:
+        if context.attempt < 3:
+            raise ValueError('not yet')
+        return CountResponse(words=context.attempt)
+
+    started = time.monotonic()
+    (patient,) = word_actors(Count=(count, {'retry': Retry(backoff=5)}))
+    called = await call(patient, CountRequest(), timeout=60)
+    assert (called.response.words, called.attempts) == (3, 3)
+    assert time.monotonic() - started < 5, 'on NATS it takes 15 s'
+    (hurried,) = word_actors(Count=(count, {'retry': Retry(backoff=5)}))
+    called = await call(hurried, CountRequest(), timeout=1)
+    assert (called.code, called.attempts) == (Code.UNKNOWN, 1), 'there is no time for another one'
 
 
 async def test_a_listener_that_does_not_end() -> None:

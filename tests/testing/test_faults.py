@@ -43,11 +43,11 @@ async def test_a_doubled_response_is_passed_over(nats: EmbeddedNats, words: Desc
     async with (
         Faults(nats.url) as faults,
         running_actors(nats.url, word_actors(Count=count)),
-        running_gateway(faults.url, words) as (serving, client),
+        running_gateway(faults.url, words) as (gateway, client),
     ):
         fault = faults.double(kinds.responses)
         assert [(await client.call('Count', COUNT)).code for _ in range(3)] == [Code.OK] * 3
-        await until(lambda: serving.requester.late == 3)
+        await gateway.becomes(lambda inside: inside.late == 3)
         assert (fault.met, attempts) == (3, [1, 1, 1])
 
 
