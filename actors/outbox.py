@@ -57,13 +57,13 @@ class Outbox:
             self._purger.cancel()
         self._sent.clear()
 
-    def send(self, reply: bytes, head: bytes, payload: bytes, *, sequence: int, deadline: float) -> None:
-        """Publish a response; `deadline` is a moment of the loop's clock after which nobody wants it."""
+    def send(self, reply: bytes, head: bytes, payload: bytes, *, sequence: int, now: float, deadline: float) -> None:
+        """Publish a response; `deadline` is a moment of the loop's clock, as `now`, after which nobody wants it."""
         size = len(head) + len(payload)
         frame = b'HPUB %b %b%d %d %d\r\n%b%b\r\n' % (reply, self._prefix, sequence, len(head), size, head, payload)
         if sequence in self._sent:  # a stream that is made anew counts from 1 again
             self._drop(sequence)
-        self._sent[sequence] = Sent(frame, self._loop.time(), deadline)
+        self._sent[sequence] = Sent(frame, now, deadline)
         self._bytes += len(frame)
         self._write(sequence, frame)
         if self._purger is None:

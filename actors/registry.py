@@ -15,6 +15,7 @@ from natsgate.actors.consumer import Consumer, consumers_of
 from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.credit import Budget
 from natsgate.actors.dead_letters import DeadLetters
+from natsgate.actors.discovery import Discovery
 from natsgate.actors.emitter import Emitter
 from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
@@ -137,21 +138,25 @@ class ConnectedActors:
         drain_timeout: float = 25,
         max_jobs: int | None = None,
         initializer: Initializer | None = None,
+        discovery: bool = True,
     ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
         `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
         running handlers are cancelled too and their events given back at once.
         `max_jobs`: how many events are at work at a time in all actors together; each consumer has one at least.
-        `initializer`: called first in each process that runs handlers.
+        `initializer`: called first in each process that runs handlers. `discovery`: answer NATS' own tools what is
+        served here (`nats service ls`).
         Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
         async with executing(self._actors, initializer) as executors:
             with watching():
-                await self._listen(executors, budget, burst, drain_timeout)
+                await self._listen(executors, budget, burst, drain_timeout, discovery)
 
-    async def _listen(self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float) -> None:
+    async def _listen(
+        self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float, discovery: bool
+    ) -> None:
         calls = Calls(self.connection)
         self.dead_letters = DeadLetters(self.connection, limits=self._limits, options=self._options)
         pullers = tuple(
@@ -166,6 +171,7 @@ class ConnectedActors:
         beats = Beats(self.connection, self.workers)
         emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
+        services = Discovery(self.connection, self.workers if discovery else ())
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
@@ -175,6 +181,7 @@ class ConnectedActors:
             await given_up.open()
             await beats.open()
             await emitter.open()
+            await services.open()
             self.listening.set()
             if burst:
                 await asyncio.gather(*(puller.empty.wait() for puller in pullers))
@@ -184,13 +191,13 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter), beats, calls))
+            await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter, services), beats, calls))
 
     async def _drain(
         self,
         timeout: float,
         pullers: Sequence[Puller],
-        besides: Sequence[GivenUp | Emitter],
+        besides: Sequence[GivenUp | Emitter | Discovery],
         beats: Beats,
         calls: Calls,
     ) -> None:

@@ -10,6 +10,7 @@ from natsgate.actors.beats import worker_id
 from natsgate.actors.burials import Burials
 from natsgate.actors.job import Job
 from natsgate.actors.outbox import Outbox
+from natsgate.actors.tally import Tally
 from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict
 from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection, Disconnected, NoResponders
@@ -31,13 +32,14 @@ _ONE_LINE = bytes.maketrans(b'\r\n', b'  ')
 class Settling:
     """The ends of one worker's jobs."""
 
-    def __init__(self, connection: Connection, actor: Actor, outbox: Outbox, burials: Burials) -> None:
+    def __init__(self, connection: Connection, actor: Actor, outbox: Outbox, burials: Burials, tally: Tally) -> None:
         self._connection = connection
         self._actor = actor
         self._answers = actor.answers
         self._tells = actor.answers and not is_interest(actor.event)  # otherwise another actor may answer as well
         self._outbox = outbox
         self._burials = burials
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
 
     def settle(self, job: Job, verdict: Verdict) -> None:
@@ -94,6 +96,9 @@ class Settling:
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
 
     def _respond(self, job: Job, response: Response) -> None:
+        now = self._loop.time()
+        if job.started:
+            self._tally.busy += now - job.started
         if not job.head.reply or not self._answers:
             return
         wanted = _FOREVER
@@ -114,7 +119,7 @@ class Settling:
         remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
         self._outbox.send(
             job.head.reply.encode(), head, response.payload,
-            sequence=job.delivery.sequence, deadline=self._loop.time() + remaining,
+            sequence=job.delivery.sequence, now=now, deadline=now + remaining,
         )  # fmt: skip
 
     def _release(self, job: Job, delay: float) -> None:

@@ -27,6 +27,7 @@ from natsgate.actors.outbox import Outbox
 from natsgate.actors.puller import Puller
 from natsgate.actors.retry import UNHURRIED
 from natsgate.actors.settling import IN_PROGRESS, Settling
+from natsgate.actors.tally import Tally
 from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
 from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection
@@ -63,6 +64,8 @@ class Worker:
         self.actor = actor
         self.runs = 0
         """Handlers run since the start."""
+        self.tally = Tally()
+        """What came of them."""
         self.jobs: dict[int, Job] = {}
         """What runs, by its sequence on the stream."""
         self.puller = puller
@@ -70,7 +73,7 @@ class Worker:
         self._calls = calls
         self._outbox = Outbox(connection, f'{actor.event.stream_name}.{actor.name}.sent')
         self._burials = Burials(connection, actor, letters)
-        self._settling = Settling(connection, actor, self._outbox, self._burials)
+        self._settling = Settling(connection, actor, self._outbox, self._burials, self.tally)
         self._settle = self._settling.settle
         self._as_run = as_run(actor, executor)
         self._can_stop = executor is None or executor.stops
@@ -187,6 +190,7 @@ class Worker:
     def _refuse(self, job: Job, verdict: Verdict) -> None:
         if isinstance(verdict, Bury):
             log.warning('actor %s: %s is not run: %s', self.actor.name, job.head.id or job.delivery, verdict.reason)
+            self.tally.refuse(verdict.response.status.code.name)
         try:
             self._settle(job, verdict)
         finally:
@@ -281,6 +285,7 @@ class Worker:
         else:
             verdict = self._judge(job, error)
             self._log_failure(job, error, verdict)
+            self.tally.fail(error, expired=job.expired)
             self._settle_safely(job, verdict)
 
     def _judge(self, job: Job, error: BaseException) -> Verdict:

@@ -140,6 +140,7 @@ class WorkSettings(ProcessSettings, NatsSettings, ProtoSettings, LogSettings):
     )
     storage: str = setting('file', 'where streams that are not there yet are kept', parse=one_of('file', 'memory'))
     replicas: int = setting(1, 'how many servers keep them', parse=count)
+    discovery: bool = setting(True, 'answer `nats service ls`, `info` and `stats`', parse=boolean)
 
 
 @dataclass(frozen=True, kw_only=True)

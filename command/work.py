@@ -43,6 +43,7 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
                 drain_timeout=settings.drain_timeout,
                 max_jobs=settings.max_jobs,
                 initializer=preparation(settings, descriptors),
+                discovery=settings.discovery,
             ),
             name='worker/listen',
         )

@@ -1,13 +1,13 @@
-"""Gateways, actors and faults for tests."""
+"""Gateways, actors and clients for tests: what the testing kit has not."""
 
 import asyncio
 import json
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,25 @@ import grpc
 import processes
 from google.rpc import error_details_pb2
 
+from natsgate import testing
 from natsgate.actors import Actor, Actors, ConnectedActors
-from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import Connection, ConnectOptions, Service
-from natsgate.events.connection import open_connection
-from natsgate.events.parser import Control, Msg, Parser
+from natsgate.events import Service
 from natsgate.events.status import Code, Status
 from natsgate.gateway.gateway import Gateway as Core
-from natsgate.gateway.options import GatewayOptions
 from natsgate.gateway.protos import Descriptors
-from natsgate.gateway.routes import Override, routes
-from natsgate.gateway.server import serving
+from natsgate.gateway.routes import Override
+from natsgate.testing import EmbeddedNats, Faults, Program, running_actors, until
+from natsgate.testing.running import connect
+
+__all__ = [
+    'INSIDE', 'NO_LIMITS', 'ROOT', 'WORDS_PROTO', 'Client', 'Ended', 'Faults', 'Gateway', 'Inside', 'Program',
+    'Stack', 'certify', 'connect', 'in_envoy', 'in_process', 'program', 'running_actors', 'running_gateway',
+    'stack', 'until', 'word_actors', 'words_service',
+]  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
+
+program = partial(testing.program, cwd=ROOT)
 
 
 def words_service() -> Service:
@@ -35,33 +41,6 @@ def words_service() -> Service:
     from demo.v1 import words_pb2
 
     return Service.of(words_pb2, 'Words')
-
-
-async def connect(url: str, **options: Any) -> Connection:
-    return await open_connection(ConnectOptions(servers=(url,), reconnect_wait=0.05, **options), timeout=10)
-
-
-async def until(condition: Callable[[], object], timeout: float = 5) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running_actors(
-    url: str, actors: Actors, *, drain_timeout: float = 1, **connection: Any
-) -> AsyncIterator[ConnectedActors]:
-    opened = await connect(url, **connection)
-    connected = ConnectedActors(opened, tuple(actors))
-    await connected.register()
-    listening = asyncio.create_task(connected.listen(drain_timeout=drain_timeout))
-    try:
-        yield connected
-    finally:
-        connected.stop()
-        await listening
-        await opened.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +90,7 @@ class Gateway:
     """A gateway that serves, on either edge."""
 
     def __init__(
-        self, addresses: Sequence[str], look: Callable[[], Awaitable[Inside]], process: 'Program | None' = None
+        self, addresses: Sequence[str], look: Callable[[], Awaitable[Inside]], process: Program | None = None
     ) -> None:
         self.addresses = addresses
         self.inside = look
@@ -154,24 +133,12 @@ async def running_gateway(
 async def in_process(
     url: str, descriptors: Descriptors, overrides: dict[str, Override] | None, patience: float, **options: Any
 ) -> AsyncIterator[Gateway]:
-    connection = await connect(url)
-    gateway = serving(
-        connection,
-        descriptors,
-        routes(descriptors, overrides),
-        options=GatewayOptions(**options),
-        patience=patience,
-        drain_timeout=1,
-    )
+    async with testing.running_gateway(url, descriptors, overrides=overrides, patience=patience, **options) as running:
 
-    async def look() -> Inside:
-        return Inside.of(running.gateway)
+        async def look() -> Inside:
+            return Inside.of(running.serving.gateway)
 
-    try:
-        async with gateway as running:
-            yield Gateway(running.addresses, look)
-    finally:
-        await connection.close()
+        yield Gateway(running.serving.addresses, look)
 
 
 @asynccontextmanager
@@ -263,126 +230,6 @@ class Client:
             return Ended(code, error.details() or '', b'', initial, trailing, loop.time() - started, status)
         initial, trailing = tuple(await running.initial_metadata()), tuple(await running.trailing_metadata())
         return Ended(Code.OK, '', answer, initial, trailing, loop.time() - started)
-
-
-class Proxy:
-    """A wire between a client and a nats-server on which messages from the server can be held up."""
-
-    def __init__(self, server: EmbeddedNats) -> None:
-        self._server = server
-        self.drop: Callable[[Msg], bool] = lambda msg: False
-        self.dropped = 0
-        self.tamper: Callable[[Msg], list[Msg]] = lambda msg: [msg]
-        """What is handed on instead of a message."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def __aenter__(self) -> 'Proxy':
-        self._listener = await asyncio.start_server(self._accept, '127.0.0.1', 0)
-        self.url = f'nats://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}'
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection('127.0.0.1', self._server.port)
-        self._writers += [writer, up_writer]
-        for pump in (self._pump(reader, up_writer), self._filter(up_reader, writer)):
-            task = asyncio.create_task(pump)
-            self._tasks.add(task)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def _filter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parser = Parser()
-        while data := await reader.read(65536):
-            for operation in parser.feed(data):
-                if isinstance(operation, Msg) and self.drop(operation):
-                    self.dropped += 1
-                elif isinstance(operation, Msg):
-                    for msg in self.tamper(operation):
-                        writer.write(written(msg))
-                else:
-                    writer.write(written(operation))
-        writer.close()
-
-
-def written(operation: Msg | Control) -> bytes:
-    """An operation as bytes again."""
-    if isinstance(operation, Control):
-        return b' '.join(filter(None, operation)) + b'\r\n'
-    sid, subject, reply, header, payload = operation
-    where = b' '.join(filter(None, (subject, b'%d' % sid, reply)))
-    if header is None:
-        return b'MSG %b %d\r\n%b\r\n' % (where, len(payload), payload)
-    return b'HMSG %b %d %d\r\n%b%b\r\n' % (where, len(header), len(header) + len(payload), header, payload)
-
-
-class Program:
-    """`natsgate …` in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self._reading = asyncio.create_task(self._read())
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    async def _read(self) -> None:
-        assert self.process.stderr is not None
-        while line := await self.process.stderr.readline():
-            text = line.decode()
-            self.lines.append(json.loads(text)['msg'] if text.startswith('{') else text.rstrip())
-
-    async def says(self, part: str, timeout: float = 20) -> str:
-        await until(lambda: self.find(part) or self._reading.done(), timeout)
-        found = self.find(part)
-        assert found is not None, f'never said {part!r}: {self.lines}'
-        return found
-
-    def find(self, part: str) -> str | None:
-        return next((line for line in self.lines if part in line), None)
-
-    def stop(self) -> None:
-        """Ask it to stop."""
-        self.process.terminate()
-
-    async def end(self, timeout: float = 15) -> int:
-        """Wait until it has ended, after it was asked to; its exit code."""
-        async with asyncio.timeout(timeout):
-            code = await self.process.wait()
-            await self._reading
-        return code
-
-
-@asynccontextmanager
-async def program(
-    *arguments: str, module: str = 'natsgate.command.main', cwd: Path = ROOT, env: dict[str, str] | None = None
-) -> AsyncIterator[Program]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, '-m', module, *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        cwd=cwd, env={**os.environ, 'NATSGATE_LOG_FORMAT': 'json', **(env or {})},
-    )  # fmt: skip
-    running = Program(process)
-    try:
-        yield running
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await running.end()
 
 
 async def certify(folder: Path, *names: str) -> None:

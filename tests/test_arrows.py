@@ -6,21 +6,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ('events', 'actors', 'gateway', 'command')
+FOLDERS = ('events', 'actors', 'gateway', 'command', 'testing')
 
 ALLOWED = {
     'events': {'events'},
     'actors': {'actors', 'events'},
     'gateway': {'gateway', 'events'},
     'command': {'command', 'gateway', 'actors', 'events'},
+    'testing': {'testing', 'command', 'gateway', 'actors', 'events'},
 }
 MAY_IMPORT_NATS = {'events/client.py', 'events/connection.py'}
 MAY_IMPORT_GRPC = {
     'gateway/edge_grpc.py',
+    'testing/running.py',
     *(f'actors/servicer_{part}.py' for part in ('context', 'ending', 'handlers', 'methods', 'sync')),
 }
 PURE = (
-    'actors/credit.py', 'actors/verdict.py', 'events/failures.py', 'events/flow.py', 'events/frames.py',
+    'actors/credit.py', 'actors/endpoints.py', 'actors/tally.py', 'actors/verdict.py', 'events/failures.py',
+    'events/flow.py', 'events/frames.py',
     'events/headers.py', 'events/json_schema.py', 'events/kind.py', 'events/leases.py', 'events/metadata.py',
     'events/parser.py', 'events/publishing.py', 'events/status.py', 'events/subjects.py', 'events/walnats.py',
     'events/wire.py', 'events/wrappers.py', 'gateway/call.py', 'gateway/cors.py', 'gateway/dialect.py',
@@ -68,4 +71,4 @@ def test_a_pure_module_has_no_clock_no_loop_and_no_socket(name: str) -> None:
 
 def test_nothing_imports_the_command() -> None:
     for path in modules('events', 'actors', 'gateway'):
-        assert not any(module.startswith('natsgate.command') for module in imports(path)), path
+        assert not any(module.startswith(('natsgate.command', 'natsgate.testing')) for module in imports(path)), path

@@ -105,7 +105,7 @@ def test_the_image_copies_what_is_there() -> None:
         if line.startswith('COPY') and '--from' not in line
         for source in line.split()[1:-1]
     ]
-    assert {'pyproject.toml', 'events', 'actors', 'gateway', 'command', 'protos'} <= set(copied)
+    assert {'pyproject.toml', 'events', 'actors', 'gateway', 'command', 'testing', 'protos'} <= set(copied)
     assert all((ROOT / source).exists() for source in copied)
 
 
@@ -131,7 +131,11 @@ def test_the_wheel(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split('/')[0] for name in names}
     assert {top for top in tops if not top.endswith('.dist-info')} == {'natsgate'}
-    assert {'natsgate/protos/natsgate/v1/options.proto', 'natsgate/events/py.typed'} <= set(names)
+    assert {
+        'natsgate/protos/natsgate/v1/options.proto',
+        'natsgate/events/py.typed',
+        'natsgate/testing/plugin.py',
+    } <= set(names)
     code = 'import natsgate.command.main as m, natsgate.gateway.protos as p; print(m.__file__); p.load([p._OUR_PROTOS])'
     env = {**os.environ, 'PYTHONPATH': str(wheel)}
     unpacked = tmp_path / 'unpacked'

@@ -1,6 +1,7 @@
 """What the documents tell people to write and to run is written and run here."""
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import nats as nats_py
 import pytest
 from demo.v1 import words_pb2
 from support import program
@@ -188,4 +190,8 @@ async def test_the_permissions_of_the_security_document() -> None:
                 async with program('dlq', action, '--all', *operator, env={'NATSGATE_NATS_PASSWORD': 'op'}) as dlq:
                     await dlq.says(told)
                     assert await dlq.end() == code
+            asker = await nats_py.connect(nats.url, user='operator', password='op', inbox_prefix='_INBOX_ops')
+            answer = await asker.request('$SRV.PING.demo-v1-Words', timeout=5)
+            assert json.loads(answer.data)['name'] == 'demo-v1-Words'
+            await asker.close()
             assert not [line for line in gateway.lines + worker.lines if 'ermission' in line]

@@ -8,16 +8,16 @@ import grpc
 import pytest
 from demo.v1 import words_pb2
 from google.rpc import error_details_pb2
-from support import Ended, Proxy, Stack, connect, program, running_actors, running_gateway, stack, until, word_actors
+from support import Ended, Faults, Stack, connect, program, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Event, Service
 from natsgate.events.event import Limits
-from natsgate.events.parser import Msg
 from natsgate.events.streams import declare
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override
+from natsgate.testing.faults import stored
 
 COUNT = words_pb2.CountRequest(text='one two three')
 PUSHBACK = ('grpc-retry-pushback-ms', '-1')
@@ -228,10 +228,6 @@ async def test_an_interest_stream_without_actors(nats: EmbeddedNats, words: Desc
     await connection.close()
 
 
-def acknowledges(msg: Msg) -> bool:
-    return b'.@ack.' in msg.subject
-
-
 async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: Descriptors, edge: str) -> None:
     """The call goes out again under its id, is stored once, and is run once."""
     let_go = asyncio.Event()
@@ -241,12 +237,12 @@ async def test_a_publish_acknowledgement_lost_once(nats: EmbeddedNats, words: De
         return await count(request)
 
     async with (
-        Proxy(nats) as proxy,
-        stack(nats, words, word_actors(Count=slow), gateway_url=proxy.url, edge=edge) as running,
+        Faults(nats.url) as faults,
+        stack(nats, words, word_actors(Count=slow), gateway_url=faults.url, edge=edge) as running,
     ):
-        proxy.drop = lambda msg: acknowledges(msg) and proxy.dropped == 0
+        lost = faults.drop(stored, times=1)
         call = asyncio.create_task(running.client.call('Count', COUNT))
-        await until(lambda: proxy.dropped == 1)
+        await until(lambda: lost.met)
         await running.gateway.becomes(lambda inside: not inside.unacknowledged)
         let_go.set()
         assert (await call).code is Code.OK
@@ -264,15 +260,15 @@ async def test_publish_acknowledgements_lost_for_good(
 
     actors = word_actors(**{method: never})
     async with (
-        Proxy(nats) as proxy,
-        stack(nats, words, actors, gateway_url=proxy.url, patience=2.5, edge=edge) as running,
+        Faults(nats.url) as faults,
+        stack(nats, words, actors, gateway_url=faults.url, patience=2.5, edge=edge) as running,
     ):
-        proxy.drop = acknowledges
+        lost = faults.drop(stored)
         ended = await running.client.call(method)
         assert (ended.code, ended.reason) == (code, 'PUBLISH_UNCERTAIN')
         assert 2.4 < ended.seconds < 3.5
         assert (PUSHBACK in ended.trailing) == (code is Code.UNKNOWN)
-        assert proxy.dropped >= 2
+        assert lost.met >= 2
         assert running.runs == 1
 
 
@@ -280,10 +276,10 @@ async def test_a_response_before_its_acknowledgement_is_success(
     nats: EmbeddedNats, words: Descriptors, edge: str
 ) -> None:
     async with (
-        Proxy(nats) as proxy,
-        stack(nats, words, word_actors(Count=count), gateway_url=proxy.url, edge=edge) as running,
+        Faults(nats.url) as faults,
+        stack(nats, words, word_actors(Count=count), gateway_url=faults.url, edge=edge) as running,
     ):
-        proxy.drop = acknowledges
+        faults.drop(stored)
         ended = await running.client.call('Count', COUNT)
         assert ended.code is Code.OK
         assert ended.seconds < 1

@@ -6,7 +6,7 @@ from contextlib import suppress
 import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import Proxy, connect, running_actors, running_gateway, stack, until, word_actors, words_service
+from support import Faults, connect, running_actors, running_gateway, stack, until, word_actors, words_service
 from test_hostile_frames import by_hand
 
 from natsgate.actors import Actor, Actors
@@ -112,8 +112,8 @@ async def test_silent_then_awake(nats, words, edge):
         yield Word(word='a')
 
     async with (
-        Proxy(nats) as proxy,
-        running_actors(proxy.url, word_actors(Split=split)) as actors,
+        Faults(nats.url) as faults,
+        running_actors(faults.url, word_actors(Split=split)) as actors,
         running_gateway(nats.url, words, timeout=30, edge=edge) as (_, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'))  # no deadline
@@ -143,21 +143,18 @@ async def test_gateway_away_meanwhile(nats, words, edge):
         await asyncio.sleep(30)
 
     async with (
-        Proxy(nats) as proxy,
+        Faults(nats.url) as faults,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words, timeout=1, edge=edge) as (gateway, client),
+        running_gateway(faults.url, words, timeout=1, edge=edge) as (gateway, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'))
         await until(lambda: actors.workers[0].jobs)
         await asyncio.sleep(1.2)
-        proxy._listener.close()
-        for writer in proxy._writers:
-            writer.close()
+        faults.kill()
         await gateway.becomes(lambda inside: not inside.connected)
         go.set()
         await asyncio.sleep(4)
-        port = int(proxy.url.rpartition(':')[2])
-        proxy._listener = await asyncio.start_server(proxy._accept, '127.0.0.1', port)
+        await faults.heal()
         await gateway.becomes(lambda inside: inside.connected, 10)
         async with asyncio.timeout(10):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -323,19 +320,16 @@ async def test_gateway_blip(nats, words, edge):
         yield Word(word='a')
 
     async with (
-        Proxy(nats) as proxy,
+        Faults(nats.url) as faults,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words, edge=edge) as (gateway, client),
+        running_gateway(faults.url, words, edge=edge) as (gateway, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
-        proxy._listener.close()
-        for writer in proxy._writers:
-            writer.close()
+        faults.kill()
         await gateway.becomes(lambda inside: not inside.connected)
         await asyncio.sleep(2.5)
-        port = int(proxy.url.rpartition(':')[2])
-        proxy._listener = await asyncio.start_server(proxy._accept, '127.0.0.1', port)
+        await faults.heal()
         await gateway.becomes(lambda inside: inside.connected, 10)
         try:
             got = [w.word async for w in call]
@@ -352,16 +346,15 @@ async def test_short_gateway_blip(nats, words, edge):
         yield Word(word='a')
 
     async with (
-        Proxy(nats) as proxy,
+        Faults(nats.url) as faults,
         running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(proxy.url, words, edge=edge) as (_, client),
+        running_gateway(faults.url, words, edge=edge) as (_, client),
     ):
         call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
-        lost = tuple(proxy._writers)
-        for writer in lost:
-            writer.close()
-        await until(lambda: len(proxy._writers) > len(lost))  # it has come back
+        before = faults.accepted
+        faults.cut()
+        await until(lambda: faults.accepted > before)  # it has come back
         try:
             got = [w.word async for w in call]
         except grpc.aio.AioRpcError as error:
@@ -435,15 +428,13 @@ async def test_not_told_to_repeat_what_may_have_run(nats, words, edge):
 
     async with (
         running_gateway(nats.url, words, overrides={'demo.v1.Words': Override(grace=0.5)}, edge=edge) as (_, client),
-        Proxy(nats) as proxy,
-        running_actors(proxy.url, word_actors(Ponder=handler)),
+        Faults(nats.url) as faults,
+        running_actors(faults.url, word_actors(Ponder=handler)),
     ):
         await asyncio.sleep(1.6)
         calling = asyncio.create_task(client.call('Ponder', timeout=15))
         await until(lambda: ran)
-        proxy._listener.close()
-        for writer in proxy._writers:
-            writer.close()
+        faults.kill()
         ended = await calling
         assert (ended.code, ended.reason) == (Code.INTERNAL, 'WORKER_CRASHED')
         assert ('grpc-retry-pushback-ms', '-1') in ended.trailing

@@ -12,14 +12,14 @@ import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
 from processes import cpu, memory, serving
-from support import Program, Proxy, program, running_actors, running_gateway, stack, until, word_actors
+from support import Faults, Program, program, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
-from natsgate.events.frames import is_frame
 from natsgate.events.parser import Msg
 from natsgate.gateway.protos import Descriptors
+from natsgate.testing.faults import frames
 
 HERE = Path(__file__).parent
 PROTO = str(HERE.parents[1] / 'protos' / 'demo' / 'v1' / 'words.proto')
@@ -107,8 +107,6 @@ class Tamper:
         self.held: list[Msg] = []
 
     def __call__(self, msg: Msg) -> list[Msg]:
-        if not is_frame(msg.header):
-            return [msg]
         self.seen += 1
         if self.held:
             return [msg, self.held.pop()]
@@ -128,19 +126,20 @@ async def test_frames_that_are_tampered_with(
     """Each of the first frames in turn, to the worker or to the gateway: exact, or UNAVAILABLE; never wrong."""
     text = [str(number) for number in range(8)]
     async with (
-        Proxy(nats) as proxy,
-        running_actors(proxy.url if side == 'worker' else nats.url, ACTORS),
-        running_gateway(proxy.url if side == 'gateway' else nats.url, words, edge=edge) as (gateway, client),
+        Faults(nats.url) as faults,
+        running_actors(faults.url if side == 'worker' else nats.url, ACTORS),
+        running_gateway(faults.url if side == 'gateway' else nats.url, words, edge=edge) as (gateway, client),
     ):
         stub = words_pb2_grpc.WordsStub(client.channel)
         for at in range(1, 10):
             for make in (echoed, split):
-                proxy.tamper = Tamper(at if make is echoed else min(at, 4), what)
+                await faults.heal()
+                faults.alter(Tamper(at if make is echoed else min(at, 4), what), frames)
                 got: list[str] = []
                 code = await make(stub, text, got)
                 assert got == text if code is grpc.StatusCode.OK else got == text[: len(got)]
                 assert code is grpc.StatusCode.OK or (code is grpc.StatusCode.UNAVAILABLE and what != 'doubled')
-        proxy.tamper = lambda msg: [msg]
+        await faults.heal()
         assert await echoed(stub, text, []) is grpc.StatusCode.OK
         await gateway.becomes(lambda inside: not inside.waiting)
 
