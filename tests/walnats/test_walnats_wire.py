@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import _generated
 from demo.v1 import words_pb2
 from support import connect, running_actors, running_gateway
 
@@ -22,6 +21,7 @@ from natsgate.gateway.health import Serving
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override
 
+GENERATED = str(Path(words_pb2.__file__).parents[2])
 OTHER_SIDE = Path(__file__).parent / 'other_side.py'
 LENGTH = Event('a.length', str, limits=Limits(age=3600, messages=100), description='how long', walnats=True)
 ANSWERED = LENGTH.with_response(int)
@@ -31,7 +31,7 @@ TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 
 async def start(nats: EmbeddedNats, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, str(OTHER_SIDE), nats.url, *arguments, env=os.environ | {'PYTHONPATH': _generated.name},
+        sys.executable, str(OTHER_SIDE), nats.url, *arguments, env=os.environ | {'PYTHONPATH': GENERATED},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
