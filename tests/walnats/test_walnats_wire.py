@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from demo.v1 import words_pb2
 from support import connect, running_actors, running_gateway
+from test_presence import SERVING, check
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, ContractError, Event, Events, Limits, StatusError
 from natsgate.events.kind import Kind
-from natsgate.gateway.health import Serving
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override
 
@@ -89,12 +89,12 @@ async def test_an_actor_of_walnats_answers_a_grpc_call(nats: EmbeddedNats, words
 
 async def test_a_call_that_no_actor_of_walnats_takes(nats: EmbeddedNats, words: Descriptors) -> None:
     overrides = {'demo.v1.Words/Count': Override(event='words.count', walnats=True)}
-    async with running_gateway(nats.url, words, overrides=overrides) as (serving, client):
+    async with running_gateway(nats.url, words, overrides=overrides) as (_, client):
         assert (await client.call('Count', timeout=5)).reason == 'NO_STREAM'
         async with Events(COUNT).connect(nats.url) as conn:
             await conn.register()
         assert (await client.call('Count', timeout=5)).reason == 'NO_WORKER'
-        assert serving.health._statuses['demo.v1.Words'] is Serving.SERVING
+        assert await check(client) == SERVING
 
 
 async def test_a_request_of_walnats_is_answered(nats: EmbeddedNats) -> None:
