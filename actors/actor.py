@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from natsgate.actors.execute_in import ExecuteIn, default_of, jobs_of, objection
+from natsgate.actors.middleware import Middleware, checked
 from natsgate.actors.retry import NEVER, REPEATABLE, UNHURRIED, Retry
 from natsgate.events import subjects
 from natsgate.events.event import AnyEvent, Event, EventWithResponse
@@ -42,6 +43,8 @@ class Actor:
     it must take all of its methods. Those who share one agree on the options below."""
     execute_in: ExecuteIn | None = field(default=None, kw_only=True)
     """Where the handler runs. None: an async one in the event loop, a plain one in a thread."""
+    middlewares: Sequence[Middleware] = field(default=(), kw_only=True)
+    """Functions around the handler, the first one outermost; see docs/middlewares.md."""
     max_jobs: int = field(default=None, kw_only=True)  # type: ignore[assignment]  # never None when it is made
     """How many events are at work at a time in one process; no more are fetched. Left out: 64, or for a handler in
     processes one for each core.
@@ -76,6 +79,7 @@ class Actor:
             raise ContractError(
                 f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']"
             )
+        object.__setattr__(self, 'middlewares', checked(f'actor {self.name!r}', self.middlewares))
         self._place()
         for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
             if getattr(self, option) <= 0:

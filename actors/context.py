@@ -16,14 +16,15 @@ class Context:
     """The call that a handler answers. Names are those of gRPC's own server context."""
 
     __slots__ = (
-        '_deadline', '_now', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata', 'on_initial',
-        'on_response', 'replayed', 'trailing',
+        '_deadline', '_now', 'actor', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata',
+        'on_initial', 'on_response', 'replayed', 'trailing',
     )  # fmt: skip
 
     def __init__(
         self,
         *,
         event: AnyEvent,
+        actor: str = '',
         id: str = '',
         metadata: Metadata = (),
         attempt: int = 1,
@@ -33,6 +34,8 @@ class Context:
     ) -> None:
         self.event = event
         """The declaration of what came."""
+        self.actor = actor
+        """The name of the actor that it came to."""
         self.id = id
         """The event's id on its stream; the same in every attempt."""
         self.metadata = metadata

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from natsgate.actors.actor import Actor, Handler
 from natsgate.actors.context import Context
 from natsgate.actors.execute_in import ExecuteIn
+from natsgate.actors.middleware import around
 from natsgate.actors.process import Initializer
 from natsgate.actors.processes import Processes, nothing
 
@@ -132,5 +133,10 @@ async def executing(actors: Iterable[Actor], initializer: Initializer | None) ->
 
 
 def as_run(actor: Actor, executor: Executor | None) -> Actor:
-    """The actor as its worker sees it: its handler is async."""
-    return actor if executor is None else replace(actor, handler=executor.run, execute_in=ExecuteIn.LOOP)
+    """The actor as its worker sees it: with an async handler, and the middlewares in it."""
+    if executor is not None:
+        actor = replace(actor, handler=executor.run, execute_in=ExecuteIn.LOOP)
+    if not actor.middlewares:
+        return actor
+    handler = around(actor.handler, actor.middlewares, actor.kind, takes_context=actor.takes_context)
+    return replace(actor, handler=handler, middlewares=())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.exchange import Exchange
+from natsgate.actors.middleware import send_all
 from natsgate.events.event import EventWithResponse
 from natsgate.events.wire import RequestHead, Response
 
@@ -68,19 +68,10 @@ async def converse(actor: Actor, message: Any, context: Context, exchange: Excha
     assert isinstance(actor.event, EventWithResponse)
     first = exchange.messages() if actor.event.kind.client_streams else message
     result = actor.handler(first, context) if actor.takes_context else actor.handler(first)
-    if inspect.isawaitable(result):
-        result = await result
-    if not actor.event.kind.server_streams:
-        await exchange.send(result)
-        return
-    if not hasattr(result, '__aiter__'):
-        raise TypeError(f'the responses are yielded, or returned as an async iterator; this is {type(result).__name__}')
-    try:
-        async for response in result:
-            await exchange.send(response)
-    finally:
-        if (close := getattr(result, 'aclose', None)) is not None:
-            await close()
+    if actor.event.kind.server_streams:
+        await send_all(result, exchange.send)
+    else:
+        await exchange.send(await result)
 
 
 def answered(actor: Actor, result: Any, context: Context) -> Response:

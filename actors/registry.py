@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from natsgate.actors import dead_letters as letters
@@ -19,6 +20,7 @@ from natsgate.actors.discovery import Discovery
 from natsgate.actors.emitter import Emitter
 from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
+from natsgate.actors.middleware import Middleware, checked
 from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
 from natsgate.actors.watch import watching
@@ -35,8 +37,13 @@ from natsgate.events.streams import StreamOptions, declare, limits_of
 class Actors:
     """The actors of a program. Inert; connect() makes it live."""
 
-    def __init__(self, *actors: Actor) -> None:
-        """Raises ContractError for two actors that would be one consumer, or that take the same call."""
+    def __init__(self, *actors: Actor, middlewares: Sequence[Middleware] = ()) -> None:
+        """`middlewares`: for all of them, outside of their own.
+
+        Raises ContractError for two actors that would be one consumer, or that take the same call.
+        """
+        if outer := checked('actors', middlewares):
+            actors = tuple(replace(actor, middlewares=(*outer, *actor.middlewares)) for actor in actors)
         limits_of(actor.event for actor in actors)
         _check_names(actors)
         self._actors = actors

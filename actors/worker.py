@@ -162,6 +162,7 @@ class Worker:
         deadline = None if head.deadline is None else clock.to_local(head.deadline)
         context = Context(
             event=actor.event,
+            actor=actor.name,
             id=head.id,
             metadata=head.metadata,
             attempt=attempt,

@@ -13,8 +13,11 @@ from datetime import UTC, datetime
 os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
 
 
+_USUAL = frozenset((*vars(logging.makeLogRecord({})), 'message', 'asctime', 'taskName'))
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; `process` is the number of one of several."""
+    """One JSON object a line, with what a record has besides; `process` is the number of one of several."""
 
     def __init__(self, process: int = 0) -> None:
         super().__init__()
@@ -27,10 +30,11 @@ class JsonFormatter(logging.Formatter):
             'logger': record.name,
             **({'process': self._process} if self._process else {}),
             'msg': record.getMessage(),
+            **{key: value for key, value in vars(record).items() if key not in _USUAL},
         }
         if record.exc_info:
             line['error'] = ''.join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line)
+        return json.dumps(line, default=str)
 
 
 def set_up(level: str, form: str, process: int = 0) -> None:
