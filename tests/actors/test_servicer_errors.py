@@ -117,6 +117,7 @@ def test_what_a_function_is_refused_for(add: Any, text: str) -> None:
         ),
         ({'methods': {'Aks': {}}}, "options for method 'Aks', which it has not written; it has Ask, Send, Talk, Watch"),
         ({'max_jobs': 0}, "actor 'probe-v1-Probe-Ask': max_jobs must be more than 0"),
+        ({'execute_in': 1}, "servicer Plain: no option 'execute_in'; there are"),
         ({'methods': {'Ask': {'name': 'a'}, 'Watch': {'name': 'a'}}}, "actor 'a': declared twice on stream"),
     ],
 )

@@ -149,6 +149,14 @@ async def test_the_example_without_grpc(nats: EmbeddedNats, tmp_path: Path) -> N
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize('document', ['executors', 'middlewares'])
+def test_the_actors_of_a_document(document: str, tmp_path: Path) -> None:
+    """They can be declared; a process finds the handler in its module, which is not the program."""
+    ((name, content),) = blocks((ROOT / 'docs' / f'{document}.md').read_text(), 'python')
+    (tmp_path / name).write_text(content)
+    subprocess.run([sys.executable, '-c', f'import {name.removesuffix(".py")}'], check=True, cwd=tmp_path)
+
+
 def test_the_policy_of_the_document_on_retries(tmp_path: Path) -> None:
     ((name, content),) = blocks((ROOT / 'docs' / 'retries.md').read_text(), 'python')
     (tmp_path / name).write_text(content)
