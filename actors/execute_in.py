@@ -34,7 +34,12 @@ def default_of(*, is_async: bool) -> ExecuteIn:
 
 def jobs_of(where: ExecuteIn) -> int:
     """How many at a time, unless told otherwise: processes that compute are no faster than there are cores."""
-    return (os.cpu_count() or 1) if where is ExecuteIn.PROCESS else JOBS
+    return _cores() if where is ExecuteIn.PROCESS else JOBS
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def objection(where: ExecuteIn, handler: Callable[..., Any], *, is_async: bool, streams: bool) -> str:

@@ -98,6 +98,25 @@ async def test_a_process_that_dies(nats: EmbeddedNats, words: Descriptors, caplo
         assert (await running.client.call('Count', text('fine'))).code is Code.OK
 
 
+async def test_a_process_that_dies_with_what_must_not_run_twice(nats: EmbeddedNats, words: Descriptors) -> None:
+    actors = word_actors(Count=(computers.fail, {**IN_PROCESS, 'at_most_once': True}))
+    async with stack(nats, words, actors) as running:
+        ended = await running.client.call('Count', text('kill once'))
+        assert ended.reason == 'WORKER_CRASHED'
+        assert running.runs == 1
+        assert (await running.client.call('Count', text('fine'))).code is Code.OK
+
+
+async def test_a_listener_whose_process_dies(nats: EmbeddedNats) -> None:
+    """It is given up like one whose workers died, and kept as a dead letter."""
+    event = Event('heard', str)
+    actors = Actors(Actor('ear', event, computers.hear, execute_in=ExecuteIn.PROCESS, max_jobs=1))
+    async with running_actors(nats.url, actors) as connected, Events(event).connect(nats.url) as events:
+        await events.emit(event, 'kill')
+        await until(lambda: connected.dead_letters.stored, 20)
+        assert connected.workers[0].runs == 3
+
+
 async def test_killed_at_the_deadline(nats: EmbeddedNats, words: Descriptors) -> None:
     async with stack(nats, words, word_actors(Ponder=(computers.compute, IN_PROCESS))) as running:
         first = pid_of((await running.client.call('Ponder', seconds(0))).data)
@@ -275,5 +294,5 @@ async def test_a_plain_handler_in_the_loop(nats: EmbeddedNats, words: Descriptor
 
 def test_as_many_processes_as_cores() -> None:
     in_process = Actor('it', WORDS['Count'], computers.count, execute_in=ExecuteIn.PROCESS)
-    assert in_process.max_jobs == os.cpu_count()
+    assert in_process.max_jobs == len(os.sched_getaffinity(0))
     assert Actor('it', WORDS['Count'], computers.count).max_jobs == 64

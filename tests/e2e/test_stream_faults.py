@@ -274,6 +274,7 @@ async def test_a_handler_that_blocks_its_worker(nats: EmbeddedNats, edge: str) -
             await blocked
         assert time.monotonic() - started < 12
         assert blocked.done()
+        assert ' by the handler of actor split, at ' in await worker.says('the event loop has been blocked for')
         assert 'split' in await worker.says('the event loop was blocked for')
 
 
