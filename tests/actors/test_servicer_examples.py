@@ -58,7 +58,7 @@ async def test_a_killed_workers_calls_are_answered_by_another(nats: EmbeddedNats
     arguments = ('work', 'words_actors:ACTORS', '--nats', nats.url)
     env = {'PYTHONPATH': f'{GENERATED}:{SERVICERS}'}
     request = words_pb2.PonderRequest()
-    request.time.FromMilliseconds(1000)
+    request.time.FromSeconds(3)  # in which another worker starts
     async with running_gateway(nats.url, words) as (_, client), program(*arguments, env=env) as first:
         await first.says('working')
         call = asyncio.create_task(client.call('Ponder', request, timeout=15))

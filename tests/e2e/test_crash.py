@@ -30,7 +30,7 @@ async def test_a_killed_workers_calls_are_answered_by_another(
     arguments = ('work', 'natsgate.command.demo.actors:ACTORS', '--nats', nats.url)
     async with running_gateway(nats.url, words, edge=edge) as (running, client), program(*arguments, env=ENV) as first:
         await first.says('working')
-        calls = [asyncio.create_task(client.call('Ponder', pondering(1), timeout=15)) for _ in range(10)]
+        calls = [asyncio.create_task(client.call('Ponder', pondering(3), timeout=20)) for _ in range(10)]
         await first.says('pondering')
         async with program(*arguments, env=ENV) as second:
             await second.says('working')
@@ -38,7 +38,7 @@ async def test_a_killed_workers_calls_are_answered_by_another(
             first.process.kill()
             killed = time.monotonic()
             ended = await asyncio.gather(*calls)
-            assert time.monotonic() - killed < 1 + 3
+            assert time.monotonic() - killed < 3 + 5  # and no deadline's 20; on a machine that does other things, too
             answers = [words_pb2.PonderResponse.FromString(one.data) for one in ended]
             assert {one.code for one in ended} == {Code.OK}
             assert {(answer.attempt, answer.worker) for answer in answers} == {(2, second.pid)}
