@@ -17,6 +17,9 @@ _TYPE = 'type.googleapis.com/envoy.'
 _HEADERS_KB = 96
 _WINDOW = 1 << 20
 _RELEASED = 64 << 20
+# A connection on which most calls were reset within a second of their beginning is ended, once it has had so many: by
+# default 500, which a proxy's connection has at once when deadlines pass.
+_RUNTIME = {'overload.premature_reset_total_stream_count': 10_000}
 _PLAIN_PATH = r'[!-$&->@-~]+(\?[!-~]*)?'  # without % as well, which would be decoded, but in the query
 
 
@@ -52,6 +55,7 @@ def envoy_config(
     config['admin'] = {'address': {'pipe': {'path': str(admin), 'mode': 0o600}}, 'ignore_global_conn_limit': True}
     config['overload_manager'] = _connections(options.max_connections)
     # Otherwise what many calls at a time have taken stays taken when they are over.
+    config['layered_runtime'] = {'layers': [{'name': 'natsgate', 'static_layer': _RUNTIME}]}
     config['memory_allocator_manager'] = {'bytes_to_release': _RELEASED, 'memory_release_interval': '1s'}
     return config
 

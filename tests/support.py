@@ -165,7 +165,8 @@ async def in_envoy(url: str, overrides: dict[str, Override] | None, **options: A
 
 
 def _as_toml(overrides: dict[str, Override], options: dict[str, Any]) -> str:
-    lines = [f'{name.replace("_", "-")} = {json.dumps(str(value).lower())}' for name, value in options.items()]
+    told = {name: value if isinstance(value, bool) else str(value).lower() for name, value in options.items()}
+    lines = [f'{name.replace("_", "-")} = {json.dumps(value)}' for name, value in told.items()]
     for name, override in overrides.items():
         lines.append(f'[{"methods" if "/" in name else "services"}."{name}"]')
         lines += [f'{key} = {json.dumps(str(value))}' for key, value in asdict(override).items() if value is not None]

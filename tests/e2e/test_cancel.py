@@ -188,7 +188,7 @@ async def test_a_storm_of_cancels_gives_its_memory_back(nats: EmbeddedNats, edge
 
         async def wave() -> None:
             before = sum('pondering' in line for line in worker.lines)
-            # A connection each: Envoy ends one on which most of 500 calls were cancelled within a second.
+            # A connection each, as of many clients.
             own = [('grpc.use_local_subchannel_pool', 1)]
             async with grpc.aio.insecure_channel(address, options=own) as channel:
                 stub = words_pb2_grpc.WordsStub(channel)

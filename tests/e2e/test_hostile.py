@@ -111,7 +111,7 @@ async def test_70_kilobytes(nats: EmbeddedNats, words: Descriptors, edge: str) -
             # Envoy's decoder takes no single header above 64 KiB: it ends the connection.
             too_long = edge == 'envoy' and len(metadata) == 1
             assert ended.code is (Code.UNAVAILABLE if too_long else Code.RESOURCE_EXHAUSTED), ended
-            assert ended.seconds < 1
+            assert ended.seconds < 5  # at once, not at the deadline
             await still_well(running.client)
         assert all(not pairs for pairs in seen.metadata)
 
