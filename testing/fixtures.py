@@ -81,7 +81,9 @@ def natsgate_actors(natsgate_nats: EmbeddedNats, natsgate_running: AsyncExitStac
     """`await natsgate_actors(ACTORS)`: actors at work."""
 
     async def start(actors: Actors, *, url: str = '') -> ConnectedActors:
-        return await natsgate_running.enter_async_context(running_actors(url or natsgate_nats.url, actors))
+        connected = await natsgate_running.enter_async_context(running_actors(url or natsgate_nats.url, actors))
+        await connected.listening.wait()
+        return connected
 
     return start
 
