@@ -41,13 +41,15 @@ async def channel_to(dev: Program) -> grpc.aio.Channel:
 async def greet(channel: grpc.aio.Channel) -> str:
     call: Any = channel.unary_unary('/hello.v1.Greeter/Hello')
     request = MESSAGES('hello.v1.HelloRequest')(name='world').SerializeToString()  # type: ignore[call-arg]
-    try:
-        answer = await call(request, timeout=10, wait_for_ready=True)
-    except grpc.aio.AioRpcError as error:
-        # C-core's server does not run a call that crosses its GOAWAY, and does not say so as HTTP/2 would.
-        if error.code() is not grpc.StatusCode.CANCELLED:
-            raise
-        answer = await call(request, timeout=10, wait_for_ready=True)
+    answer = b''
+    while not answer:
+        try:
+            answer = await call(request, timeout=10, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            # C-core's server does not run a call that crosses its GOAWAY, and does not say so as HTTP/2 would.
+            if error.code() is not grpc.StatusCode.CANCELLED:
+                raise
+            await asyncio.sleep(0.05)
     text: str = MESSAGES('hello.v1.HelloResponse').FromString(answer).text  # type: ignore[attr-defined]
     return text
 
