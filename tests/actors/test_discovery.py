@@ -96,7 +96,7 @@ async def test_every_form_of_a_verb(nats: EmbeddedNats, verb: str) -> None:
         for other in (('Words',), (said['name'], 'another')):
             with pytest.raises(NoResponders):
                 await ask(connection, verb, *other)
-    with pytest.raises(NoResponders):
+    with pytest.raises((NoResponders, TimeoutError)):  # it may be asked while its connection closes
         await ask(connection, verb)
     await connection.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from fuzz import reference
@@ -56,7 +55,7 @@ def request(data: bytes) -> None:
     assert head.deadline is None or str(head.deadline) == (found[wire.DEADLINE].lstrip('0') or '0')
     if all(text.isascii() for text in (head.id, head.reply, head.kind)):
         credit = head.credit if head.kind != wire.UNARY else (0, 0)
-        assert wire.decode_request(wire.encode_request(head, ttl=1)) == replace(head, credit=credit)
+        assert wire.decode_request(wire.encode_request(head, ttl=1)) == head._replace(credit=credit)
 
 
 @target('codec', *LINES)
