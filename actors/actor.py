@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from natsgate.actors import signature
 from natsgate.actors.execute_in import ExecuteIn, default_of, jobs_of, objection
 from natsgate.actors.middleware import Middleware, checked
 from natsgate.actors.retry import NEVER, REPEATABLE, UNHURRIED, Retry
@@ -15,7 +14,7 @@ from natsgate.events.event import AnyEvent, Event, EventWithResponse
 from natsgate.events.kind import Kind
 from natsgate.events.status import ContractError
 
-Handler = Callable[..., Any]
+Handler = signature.Handler
 """`handler(message)` or `handler(message, context)`, plain or async; what it returns is the response.
 
 Where the caller streams, the first argument is an async iterator of messages. Where the responses stream, the handler
@@ -90,17 +89,17 @@ class Actor:
 
     def _place(self) -> None:
         """Read the handler's form, and decide where it runs."""
-        object.__setattr__(self, 'takes_context', _takes_context(self.name, self.handler))
-        call = getattr(self.handler, '__call__', None)  # noqa: B004  the method itself is wanted
-        yields = inspect.isasyncgenfunction(self.handler) or inspect.isasyncgenfunction(call)
-        is_async = inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(call)
-        object.__setattr__(self, 'is_async', is_async or yields)
-        _check_shape(self.name, self.handler, self.kind, yields=yields, is_async=is_async)
+        try:
+            object.__setattr__(self, 'takes_context', signature.takes_context(self.handler))
+            object.__setattr__(self, 'is_async', signature.is_async(self.handler))
+            signature.check(self.handler, self.event)
+        except ContractError as error:
+            raise ContractError(f'actor {self.name!r}: {error}') from None
         where = self.execute_in or default_of(is_async=self.is_async)
         if not isinstance(where, ExecuteIn):
             raise ContractError(f'actor {self.name!r}: execute_in is one of ExecuteIn, not {where!r}')
         if why := objection(where, self.handler, is_async=self.is_async, streams=self.kind is not Kind.UNARY):
-            raise ContractError(f'actor {self.name!r}: the handler{place_of(self.handler)}: {why}')
+            raise ContractError(f'actor {self.name!r}: the handler{signature.place_of(self.handler)}: {why}')
         object.__setattr__(self, 'execute_in', where)
         if self.max_jobs is None:
             object.__setattr__(self, 'max_jobs', jobs_of(where))
@@ -147,35 +146,3 @@ class Actor:
     def idempotent(self) -> bool:
         """Whether the event may run twice without harm."""
         return isinstance(self.event, EventWithResponse) and self.event.idempotent
-
-
-def _check_shape(name: str, handler: Handler, kind: Kind, *, yields: bool, is_async: bool) -> None:
-    if yields and not kind.server_streams:
-        raise ContractError(f'actor {name!r}: the handler{place_of(handler)} yields, but its event has one response')
-    if kind is not Kind.UNARY and not (yields or is_async):
-        raise ContractError(f'actor {name!r}: the handler{place_of(handler)} of a streaming call must be async')
-
-
-def place_of(handler: Handler) -> str:
-    """Where a function was written, ` (file:line)`; empty for one that does not tell."""
-    code = getattr(inspect.unwrap(handler), '__code__', None)
-    return f' ({code.co_filename}:{code.co_firstlineno})' if code else ''
-
-
-def _takes_context(name: str, handler: Handler) -> bool:
-    if not callable(handler):
-        raise ContractError(f'actor {name!r}: the handler {handler!r} cannot be called')
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-    except (TypeError, ValueError):  # some builtins do not tell: they get the message alone
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in positional if p.default is p.empty]
-    keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if (not positional and not takes_any) or len(required) > 2 or keyword_only:
-        raise ContractError(
-            f'actor {name!r}: the handler{place_of(handler)} must take the message, or the message and the context; '
-            f'it takes {inspect.signature(handler)}'
-        )
-    return len(required) == 2

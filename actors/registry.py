@@ -31,7 +31,7 @@ from natsgate.events.event import Limits
 from natsgate.events.registry import Server, connected
 from natsgate.events.service import SERVICE_LIMITS
 from natsgate.events.status import ContractError
-from natsgate.events.streams import StreamOptions, declare, limits_of
+from natsgate.events.streams import StreamOptions, check_types, declare, limits_of
 
 
 class Actors:
@@ -45,6 +45,7 @@ class Actors:
         if outer := checked('actors', middlewares):
             actors = tuple(replace(actor, middlewares=(*outer, *actor.middlewares)) for actor in actors)
         limits_of(actor.event for actor in actors)
+        check_types(actor.event for actor in actors)
         _check_names(actors)
         self._actors = actors
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from natsgate.actors.actor import place_of
+from natsgate.actors.signature import place_of
 from natsgate.events.kind import Kind
 from natsgate.events.status import ContractError
 
@@ -52,13 +53,28 @@ def methods_of(servicer: object, add_to_server: AddToServer) -> Iterator[tuple[M
     worker may have them, and a call that nobody serves fails without one.
     """
     added = _added(servicer, add_to_server)
+    unwritten: list[str] = []
     for name in dict.fromkeys([name for name, _ in added.registered] + [one.service_name() for one in added.generic]):
         service = _descriptor(name, add_to_server)
         for method, handler in _handlers(service, added).items():
             behaviour = _behaviour(handler)
             _check(service, method, handler, behaviour)
-            if not _is_generated(behaviour, service):
+            if _is_generated(behaviour, service):
+                unwritten.append(method)
+            else:
                 yield service.methods_by_name[method], behaviour
+    _check_spelling(servicer, unwritten)
+
+
+def _check_spelling(servicer: object, unwritten: Sequence[str]) -> None:
+    """A method of the servicer's own that is called nearly like one that it has not written."""
+    for name, method in inspect.getmembers(type(servicer), callable):
+        near = difflib.get_close_matches(name, unwritten, n=1, cutoff=0.8)
+        if near and name != near[0] and not name.startswith('_'):
+            raise ContractError(
+                f'servicer {type(servicer).__name__}: its method {name}{place_of(method)} is none of the service, '
+                f'did you mean {near[0]}?'
+            )
 
 
 def _added(servicer: object, add_to_server: AddToServer) -> _Recorder:

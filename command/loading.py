@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ def _import_one(name: str) -> Actors:
         raise ContractError(f'actors {name!r}: write module:NAME, for example actors:ACTORS')
     try:
         module = importlib.import_module(module_name)
-    except ContractError:
-        raise
+    except ContractError as error:
+        raise ContractError(f'{error}{_whose(error)}') from error
     except (Exception, SystemExit) as error:
         raise ContractError(f'actors {name!r}: {_why(error, module_name)}') from error
     found = getattr(module, attribute, None)
@@ -135,6 +136,16 @@ def _why(error: BaseException, module: str) -> str:
         case SystemExit():
             return f'importing {module} ended the program: sys.exit({error.code!r}) ({place})'
     return f'importing {module} failed: {type(error).__name__}: {text} ({place})'
+
+
+def _whose(error: ContractError) -> str:
+    """Where it was declared, for an error that does not say so itself."""
+    place = ''
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not frame.f_globals.get('__name__', '').startswith(('natsgate.', 'importlib')):
+            place = f'{frame.f_code.co_filename}:{line}'
+    known = place.rpartition(':')[0]
+    return '' if not place or known.startswith('<') or known in str(error) else f' ({place})'
 
 
 def _place(error: BaseException) -> str:

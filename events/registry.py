@@ -23,7 +23,7 @@ from natsgate.events.presence import PresenceWatch
 from natsgate.events.requester import Requester
 from natsgate.events.responses import Responses
 from natsgate.events.status import Code, ContractError, StatusError
-from natsgate.events.streams import StreamOptions, declare, is_interest, limits_of
+from natsgate.events.streams import StreamOptions, check_types, declare, is_interest, limits_of
 from natsgate.events.wire import Response
 
 T = TypeVar('T')
@@ -44,6 +44,7 @@ class Events:
     def __init__(self, *events: AnyEvent) -> None:
         """Raises ContractError when two events of one stream declare different limits."""
         limits_of(events)
+        check_types(events)
         self._events = events
 
     def get(self, name: str) -> AnyEvent | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from natsgate.events import walnats
 from natsgate.events.connection import ApiError, Connection
@@ -126,6 +126,26 @@ def limits_of(events: Iterable[AnyEvent]) -> dict[str, Limits]:
         if found.setdefault(event.stream_name, event.limits) != event.limits:
             raise ContractError(f'event {event.name}: its stream {event.stream_name} is declared with other limits too')
     return found
+
+
+def check_types(events: Iterable[AnyEvent]) -> None:
+    """Raise ContractError when events of one subject are declared with different types."""
+    requests: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
+    for event in events:
+        declared = [(requests, 'brings', event.schema)]
+        if isinstance(event, EventWithResponse):
+            declared.append((answers, 'is answered with', event.response_schema))
+        for found, what, schema in declared:
+            if (other := found.setdefault(event.subject_name, schema)) != schema:
+                raise ContractError(
+                    f'event {event.name}: one declaration {what} {_shown(other)}, another {_shown(schema)}; '
+                    f'declare it once, and import it'
+                )
+
+
+def _shown(schema: Any) -> str:
+    return schema.__name__ if isinstance(schema, type) and get_origin(schema) is None else str(schema)
 
 
 def is_interest(event: AnyEvent) -> bool:

@@ -23,6 +23,7 @@ from natsgate.events.status import Code, Status, StatusError
 from natsgate.events.wire import Response
 from natsgate.testing.broker import Broker
 from natsgate.testing.memory import MemoryConnection
+from natsgate.testing.running import listening
 
 _ENDS_WITHIN = 1.0  # seconds for a handler that goes on although its call has ended
 
@@ -94,14 +95,10 @@ async def _listening(actor: Actor) -> AsyncIterator[tuple[MemoryConnection, Brok
     connection = MemoryConnection(broker)
     await connection.open()
     actors = ConnectedActors(connection, (actor,))
-    await actors.register()
-    listening = asyncio.create_task(actors.listen(drain_timeout=_ENDS_WITHIN, discovery=False), name='testing/listen')
     try:
-        await actors.listening.wait()
-        yield connection, broker
+        async with listening(actors, drain_timeout=_ENDS_WITHIN, discovery=False):
+            yield connection, broker
     finally:
-        actors.stop()
-        await listening
         await connection.close()
         broker.close()
 

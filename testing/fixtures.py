@@ -81,9 +81,7 @@ def natsgate_actors(natsgate_nats: EmbeddedNats, natsgate_running: AsyncExitStac
     """`await natsgate_actors(ACTORS)`: actors at work."""
 
     async def start(actors: Actors, *, url: str = '') -> ConnectedActors:
-        connected = await natsgate_running.enter_async_context(running_actors(url or natsgate_nats.url, actors))
-        await connected.listening.wait()
-        return connected
+        return await natsgate_running.enter_async_context(running_actors(url or natsgate_nats.url, actors))
 
     return start
 

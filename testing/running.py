@@ -33,19 +33,32 @@ async def connect(url: str, **options: Any) -> Connection:
 
 
 @asynccontextmanager
+async def listening(actors: ConnectedActors, *, drain_timeout: float, discovery: bool = True) -> AsyncIterator[None]:
+    """Register the actors and let them take events until the block is left."""
+    await actors.register()
+    task = asyncio.create_task(actors.listen(drain_timeout=drain_timeout, discovery=discovery), name='testing/listen')
+    ready = asyncio.create_task(actors.listening.wait(), name='testing/ready')
+    try:
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():  # otherwise it has failed
+            yield
+    finally:
+        ready.cancel()
+        actors.stop()
+        await task
+
+
+@asynccontextmanager
 async def running_actors(
     url: str, actors: Actors, *, drain_timeout: float = _ENDS_WITHIN, **connection: Any
 ) -> AsyncIterator[ConnectedActors]:
     """Register the actors and let them work until the block is left."""
     opened = await connect(url, **connection)
     connected = ConnectedActors(opened, tuple(actors))
-    await connected.register()
-    listening = asyncio.create_task(connected.listen(drain_timeout=drain_timeout), name='testing/listen')
     try:
-        yield connected
+        async with listening(connected, drain_timeout=drain_timeout):
+            yield connected
     finally:
-        connected.stop()
-        await listening
         await opened.close()
 
 

@@ -22,8 +22,8 @@ MAY_IMPORT_GRPC = {
     *(f'actors/servicer_{part}.py' for part in ('context', 'ending', 'handlers', 'methods', 'sync')),
 }
 PURE = (
-    'actors/credit.py', 'actors/endpoints.py', 'actors/tally.py', 'actors/verdict.py', 'events/failures.py',
-    'events/flow.py', 'events/frames.py',
+    'actors/credit.py', 'actors/endpoints.py', 'actors/signature.py', 'actors/tally.py', 'actors/verdict.py',
+    'events/failures.py', 'events/flow.py', 'events/frames.py',
     'events/headers.py', 'events/json_schema.py', 'events/kind.py', 'events/leases.py', 'events/metadata.py',
     'events/parser.py', 'events/publishing.py', 'events/status.py', 'events/subjects.py', 'events/walnats.py',
     'events/wire.py', 'events/wrappers.py', 'gateway/call.py', 'gateway/cors.py', 'gateway/dialect.py',

@@ -65,7 +65,6 @@ async def ask(connection: Connection, verb: str, *name: str) -> dict[str, Any]:
 @asynccontextmanager
 async def listening(url: str, actors: Actors) -> AsyncIterator[ConnectedActors]:
     async with running_actors(url, actors) as connected:
-        await connected.listening.wait()
         await connected.connection.synced()
         yield connected
 

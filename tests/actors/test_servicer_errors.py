@@ -51,6 +51,10 @@ def generates(self: object, request: Any, context: Any) -> Any:
         (probe(Ask=yields), rf'probe.v1.Probe/Ask{PLACE}: it yields, but has one response'),
         (probe(Send=generates), rf'probe.v1.Probe/Send{PLACE}: it yields, but has one response'),
         (probe(Ask=5), r'probe.v1.Probe/Ask: 5 cannot be called'),
+        (
+            probe(Ask=lambda self, request, context: None, Wacth=lambda self, request, context: None),
+            rf'servicer Probing: its method Wacth{PLACE} is none of the service, did you mean Watch\?',
+        ),
         (probe(), r'servicer Probing: it has written none of its methods'),
         (Plain, r'servicer Plain: this is a class; give an instance, Plain\(\)'),
         (object(), r'servicer object: add_ProbeServicer_to_server \(.*\) does not fit it: .* no attribute'),

@@ -52,6 +52,9 @@ FILES = {
     'nothing.py': 'ACTORS = 5\n',
     'handler.py': 'from natsgate.actors import *\nfrom natsgate.events import Event\n'
     'ACTORS = Actors(Actor("a", Event("e", str).with_response(str), lambda: 5))\n',
+    'untyped.py': 'from natsgate.events import Event\n\nE = Event("e", object)\n',
+    'annotated.py': 'from natsgate.actors import *\nfrom natsgate.events import Event\n\n\n'
+    'def handler(message: int) -> None: ...\n\n\nACTORS = Actors(Actor("a", Event("e", str), handler))\n',
     'plain.py': 'from natsgate.actors import *\nfrom natsgate.events import Event\n'
     'ACTORS = Actors(Actor("counter", Event("counted", bytes), print))\n',
     'twice.py': 'from natsgate.actors import *\nfrom natsgate.events import Event\n'
@@ -179,7 +182,9 @@ def test_usage(run: Run, arguments: list[str], parts: list[str]) -> None:
         (['work', 'nothing:ACTORS'], ['nothing', 'no Actors called ACTORS']),
         (['work', 'nothing:OTHERS'], ['nothing', 'no Actors called OTHERS']),
         (['work', 'handler:ACTORS'], ["actor 'a'", 'handler.py:3', 'must take the message']),
-        (['work', 'twice:ACTORS'], ["actor 'a'", 'declared twice']),
+        (['work', 'twice:ACTORS'], ["actor 'a'", 'declared twice', 'twice.py:4']),
+        (['work', 'untyped:ACTORS'], ["event 'e': no serializer", 'untyped.py:3']),
+        (['check', 'annotated:ACTORS', '--proto', WORDS], ["actor 'a'", 'annotated.py:5', 'takes int', 'brings str']),
         (['work', 'plain:ACTORS', '--config', 'plain.toml'], ["actor 'counter'", "'counted'", '.with_response(']),
         (['check', 'plain:ACTORS', '--config', 'plain.toml'], ["actor 'counter'", "'counted'", '.with_response(']),
         (['check', '--config', 'taken.toml'], [
