@@ -173,11 +173,11 @@ def test_the_consumer() -> None:
     assert pull_request(5, no_wait=True) == b'{"batch": 5, "no_wait": true}'
 
 
-async def coroutine(_: Any) -> None: ...
+async def coroutine(_: Any) -> Any: ...
 
 
 class Callable_:  # noqa: N801
-    async def __call__(self, message: str, context: Context) -> None: ...
+    async def __call__(self, message: str, context: Context) -> Any: ...
 
 
 @pytest.mark.parametrize(
