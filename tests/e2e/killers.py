@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 from demo.v1 import words_pb2
 
@@ -11,7 +11,7 @@ from natsgate.actors import Actor, Actors
 from natsgate.events import Service
 
 
-def kill(_: Any) -> None:
+def kill(_: Any) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
