@@ -27,7 +27,7 @@ LINES = (
     b'Natsgate-Deadline: 1', b'Natsgate-Kind: bidi\r\n', b'Natsgate-Credit: 1 2\r\n', b'Natsgate-Compressed: 1\r\n',
     b'Grpc-Metadata-', b'Grpc-Initial-', b'Grpc-Trailing-', b'x-bin: YQ', b'x: v\r\n', b'traceparent: v\r\n', b'-bin',
     b'grpc-status: 0\r\n', b'grpc-status: 13\r\n', b'grpc-message: a%20b\r\n', b'%',
-    b'grpc-status-details-bin: CAU\r\n', b'Natsgate-Frame: 0 data', b' 1', b'\xc3\xa9',
+    b'Natsgate-Replay: a b\r\n', b'grpc-status-details-bin: CAU\r\n', b'Natsgate-Frame: 0 data', b' 1', b'\xc3\xa9',
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def request(data: bytes) -> None:
     found = dict(reference.headers(data) or ())
     assert (head.id, head.reply) == (found.get(wire.MESSAGE_ID, ''), found.get(wire.REPLY, ''))
     assert head.deadline is None or str(head.deadline) == (found[wire.DEADLINE].lstrip('0') or '0')
-    if all(text.isascii() for text in (head.id, head.reply, head.kind)):
+    if all(text.isascii() for text in (head.id, head.reply, head.kind, head.replay)):
         credit = head.credit if head.kind != wire.UNARY else (0, 0)
         assert wire.decode_request(wire.encode_request(head, ttl=1)) == head._replace(credit=credit)
 
