@@ -62,6 +62,10 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    def is_late(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and self.deadline <= now
+
 
 async def converse(actor: Actor, message: Any, context: Context, exchange: Exchange) -> None:
     """Run the handler of a streaming call: its messages come from the exchange, its responses go there."""

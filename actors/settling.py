@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.beats import worker_id
 from natsgate.actors.burials import Burials
+from natsgate.actors.execute_in import ProcessDied
 from natsgate.actors.job import Job
 from natsgate.actors.outbox import Outbox
 from natsgate.actors.tally import Tally
-from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict
+from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, judge
 from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection, Disconnected, NoResponders
 from natsgate.events.failures import Failure, failed
 from natsgate.events.publishing import too_large
-from natsgate.events.status import Code
+from natsgate.events.status import Code, StatusError
 from natsgate.events.streams import is_interest
 from natsgate.events.wire import Response
 
@@ -60,6 +62,60 @@ class Settling:
                 self._terminate(job, reason)
             case Release(delay):
                 self._release(job, delay)
+
+    def answer(self, job: Job, response: Response) -> None:
+        """The handler has returned."""
+        if job.is_late(self._connection.clock.now()):
+            response = failed(Failure.DEADLINE, 'the deadline passed while the handler ran')
+        self._settle_safely(job, Answer(response))
+
+    def fail(self, job: Job, error: BaseException) -> None:
+        """The handler has raised, or was cancelled. Raises KeyboardInterrupt again."""
+        if job.released:
+            self.settle(job, Release())
+        elif job.abandoned:
+            self.settle(job, Abandon(job.abandoned))
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        else:
+            verdict = self._judge(job, error)
+            self._log_failure(job, error, verdict)
+            self._tally.fail(error, expired=job.expired)
+            self._settle_safely(job, verdict)
+
+    def _judge(self, job: Job, error: BaseException) -> Verdict:
+        expired = job.expired or job.is_late(self._connection.clock.now())
+        # Where the caller streams, messages may be on the way to this attempt, and are nobody else's.
+        movable = not job.acknowledged and not self._actor.kind.client_streams
+        try:
+            draw = random.random()  # noqa: S311  jitter is no secret
+            return judge(self._actor, error, job.context, expired=expired, movable=movable, draw=draw)
+        except Exception as reason:  # details or metadata of the handler's own
+            return self._cannot_send(reason)
+
+    def _settle_safely(self, job: Job, verdict: Verdict) -> None:
+        try:
+            self.settle(job, verdict)
+        except Exception as reason:
+            self.settle(job, self._cannot_send(reason))
+
+    def _cannot_send(self, reason: Exception) -> Answer:
+        log.error('actor %s: what the handler ended with cannot be sent', self._actor.name, exc_info=reason)
+        text = 'the status that the handler raised cannot be sent; its log says why'
+        return Answer(failed(Failure.RESPONSE_UNREADABLE, text))
+
+    def _log_failure(self, job: Job, error: BaseException, verdict: Verdict) -> None:
+        if isinstance(error, ProcessDied):
+            return  # it was told, by who knows how it died
+        if isinstance(verdict, Release):
+            log.warning(
+                'actor %s: handler failed on %s in attempt %d, the next one is in %.2g s',
+                self._actor.name, job.head.id, job.delivery.attempt, verdict.delay, exc_info=error,
+            )  # fmt: skip
+            return
+        expected = self._actor.answers and isinstance(error, StatusError)
+        if not expected and not job.expired:
+            log.error('actor %s: handler failed on %s', self._actor.name, job.head.id, exc_info=error)
 
     async def claim(self, job: Job) -> None:
         """Have the event acknowledged before it is run, so that nobody else is given it, and tell its caller so.

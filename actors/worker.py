@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
 from collections.abc import Awaitable
 
@@ -20,7 +19,6 @@ from natsgate.actors.consumer import Delivery
 from natsgate.actors.context import Context
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.exchange import Exchange
-from natsgate.actors.execute_in import ProcessDied
 from natsgate.actors.executors import Executor, as_run
 from natsgate.actors.job import Job, answered, converse
 from natsgate.actors.outbox import Outbox
@@ -28,13 +26,12 @@ from natsgate.actors.puller import Puller
 from natsgate.actors.retry import UNHURRIED
 from natsgate.actors.settling import IN_PROGRESS, Settling
 from natsgate.actors.tally import Tally
-from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, admit, judge, unreadable
+from natsgate.actors.verdict import Abandon, Bury, Release, Verdict, admit, unreadable
 from natsgate.events import walnats, wire
 from natsgate.events.connection import Connection
 from natsgate.events.event import EventWithResponse
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
-from natsgate.events.status import StatusError
 from natsgate.events.subjects import reply_pattern
 from natsgate.events.wire import Response
 
@@ -174,7 +171,7 @@ class Worker:
             context.replayed, context.id = True, head.replay.partition(' ')[2]
         job = Job(reply, delivery, head, deadline, context, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
-        refusal = admit(actor, head, attempt=attempt, expired=self._is_late(job), cancelled=cancelled)
+        refusal = admit(actor, head, attempt=attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
         if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
             refusal = Release(left)
         message = None
@@ -240,9 +237,9 @@ class Worker:
             else:
                 response = await self._response(job, message)
         except BaseException as error:
-            self._fail(job, error)
+            self._settling.fail(job, error)
         else:
-            self._answer(job, response)
+            self._settling.answer(job, response)
         finally:
             self._end(job)
 
@@ -271,45 +268,6 @@ class Worker:
             text = 'the handler returned something else than the event declares; its log says what'
             return failed(Failure.RESPONSE_UNREADABLE, text)
 
-    def _answer(self, job: Job, response: Response) -> None:
-        if self._is_late(job):
-            response = failed(Failure.DEADLINE, 'the deadline passed while the handler ran')
-        self._settle_safely(job, Answer(response))
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        if job.released:
-            self._settle(job, Release())
-        elif job.abandoned:
-            self._settle(job, Abandon(job.abandoned))
-        elif isinstance(error, KeyboardInterrupt):
-            raise error
-        else:
-            verdict = self._judge(job, error)
-            self._log_failure(job, error, verdict)
-            self.tally.fail(error, expired=job.expired)
-            self._settle_safely(job, verdict)
-
-    def _judge(self, job: Job, error: BaseException) -> Verdict:
-        expired = job.expired or self._is_late(job)
-        # Where the caller streams, messages may be on the way to this attempt, and are nobody else's.
-        movable = not job.acknowledged and not self._kind.client_streams
-        try:
-            draw = random.random()  # noqa: S311  jitter is no secret
-            return judge(self.actor, error, job.context, expired=expired, movable=movable, draw=draw)
-        except Exception as reason:  # details or metadata of the handler's own
-            return self._cannot_send(reason)
-
-    def _settle_safely(self, job: Job, verdict: Verdict) -> None:
-        try:
-            self._settle(job, verdict)
-        except Exception as reason:
-            self._settle(job, self._cannot_send(reason))
-
-    def _cannot_send(self, reason: Exception) -> Answer:
-        log.error('actor %s: what the handler ended with cannot be sent', self.actor.name, exc_info=reason)
-        text = 'the status that the handler raised cannot be sent; its log says why'
-        return Answer(failed(Failure.RESPONSE_UNREADABLE, text))
-
     def _end(self, job: Job) -> None:
         if job.timer is not None:
             job.timer.cancel()
@@ -321,22 +279,6 @@ class Worker:
         if job.known:
             self._calls.finish(job)
         self.puller.finished()
-
-    def _is_late(self, job: Job) -> bool:
-        return job.deadline is not None and job.deadline <= self._connection.clock.now()
-
-    def _log_failure(self, job: Job, error: BaseException, verdict: Verdict) -> None:
-        if isinstance(error, ProcessDied):
-            return  # it was told, by who knows how it died
-        if isinstance(verdict, Release):
-            log.warning(
-                'actor %s: handler failed on %s in attempt %d, the next one is in %.2g s',
-                self.actor.name, job.head.id, job.delivery.attempt, verdict.delay, exc_info=error,
-            )  # fmt: skip
-            return
-        expected = self.actor.answers and isinstance(error, StatusError)
-        if not expected and not job.expired:
-            log.error('actor %s: handler failed on %s', self.actor.name, job.head.id, exc_info=error)
 
     # Nobody waits any more
 

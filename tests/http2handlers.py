@@ -69,7 +69,7 @@ class Handlers:
             raise
         self.ended += 1
 
-    async def count(self, request: words_pb2.CountRequest, context: Context) -> words_pb2.LookupResponse:
+    async def count(self, request: words_pb2.CountRequest, context: Context) -> words_pb2.CountResponse:
         with self.run(context) as do:
             if do == 'wait':
                 await asyncio.sleep(60)

@@ -38,7 +38,7 @@ async def test_a_killed_workers_calls_are_answered_by_another(
             first.process.kill()
             killed = time.monotonic()
             ended = await asyncio.gather(*calls)
-            assert time.monotonic() - killed < 3 + 5  # and no deadline's 20; on a machine that does other things, too
+            assert time.monotonic() - killed < 3 + 3
             answers = [words_pb2.PonderResponse.FromString(one.data) for one in ended]
             assert {one.code for one in ended} == {Code.OK}
             assert {(answer.attempt, answer.worker) for answer in answers} == {(2, second.pid)}

@@ -111,7 +111,9 @@ async def test_70_kilobytes(nats: EmbeddedNats, words: Descriptors, edge: str) -
             # Envoy's decoder takes no single header above 64 KiB: it ends the connection.
             too_long = edge == 'envoy' and len(metadata) == 1
             assert ended.code is (Code.UNAVAILABLE if too_long else Code.RESOURCE_EXHAUSTED), ended
-            assert ended.seconds < 5  # at once, not at the deadline
+            assert ended.seconds < (
+                3 if too_long else 1
+            )  # with a connection that has ended, a client waits for a second
             await still_well(running.client)
         assert all(not pairs for pairs in seen.metadata)
 
