@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
@@ -10,7 +11,7 @@ from dataclasses import fields
 import grpc
 
 from natsgate.command.loading import Overrides, descriptors_of, routes_of
-from natsgate.command.memory import serve_long
+from natsgate.command.memory import give_back, serve_long
 from natsgate.command.nats import connecting, no_jetstream
 from natsgate.command.options import ServeSettings
 from natsgate.command.ports import check_hosts
@@ -62,7 +63,11 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
             serve_long()
             if settings.child:
                 settings.child.tell_ready()
-            await stop.serving()
+            trimming = asyncio.create_task(give_back(lambda: running.gateway.in_flight), name='serve/memory')
+            try:
+                await stop.serving()
+            finally:
+                trimming.cancel()
             if stop.number == signal.SIGTERM:  # who sends it has clients elsewhere; Ctrl-C is pressed by a person
                 await running.drain(settings.drain_delay)
     log.info('stopped')

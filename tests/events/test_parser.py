@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natsgate.events.parser import BrokenProtocol, Control, Msg, Parser
+from natsgate.testing.faults import written
 
 SUBJECTS = st.binary(min_size=1, max_size=12).filter(lambda s: not set(s) & set(b' \t\r\n\x0b\x0c'))
 MSGS = st.builds(
@@ -24,16 +25,6 @@ CONTROLS = st.sampled_from(
         Control(b'-ERR', b"'x y'"),
     ]
 )
-
-
-def written(operation: Msg | Control) -> bytes:
-    if isinstance(operation, Control):
-        return b' '.join(filter(None, operation)) + b'\r\n'
-    sid, subject, reply, header, payload = operation
-    where = b' '.join(filter(None, (subject, b'%d' % sid, reply)))
-    if header is None:
-        return b'MSG %b %d\r\n%b\r\n' % (where, len(payload), payload)
-    return b'HMSG %b %d %d\r\n%b%b\r\n' % (where, len(header), len(header) + len(payload), header, payload)
 
 
 @given(st.lists(MSGS | CONTROLS, max_size=8), st.lists(st.integers(1, 40), min_size=1))
