@@ -76,6 +76,7 @@ class Worker:
         self._can_stop = executor is None or executor.stops
         self._answers = actor.answers
         self._kind = actor.kind
+        self._client_streams = actor.kind.client_streams
         self._is_plain = actor.kind is Kind.UNARY and not actor.at_most_once
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
@@ -122,13 +123,11 @@ class Worker:
     # One event: whether it is run
 
     def _on_event(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
-        if not self._known(reply, delivery):
+        if delivery.attempt == 1 or not self._known(reply, delivery):
             self._take(reply, delivery, header, payload)
 
     def _known(self, reply: bytes, delivery: Delivery) -> bool:
         """A redelivery of what runs here, or was answered here, is not run again."""
-        if delivery.attempt == 1:
-            return False
         job = self.jobs.get(delivery.sequence) or self._burials.jobs.get(delivery.sequence)
         if job is not None:
             job.ack = reply
@@ -175,7 +174,7 @@ class Worker:
         if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
             refusal = Release(left)
         message = None
-        if refusal is None and not self._kind.client_streams:
+        if refusal is None and not self._client_streams:
             try:
                 message = actor.event.decode(payload)
             except Exception as error:  # a serializer of the user's own may raise anything
