@@ -132,9 +132,9 @@ async def test_frames_that_are_tampered_with(
     ):
         stub = words_pb2_grpc.WordsStub(client.channel)
         for at in range(1, 10):
-            for make in (echoed, split):
+            for make in (echoed, split) if at <= 4 else (echoed,):  # a split has four frames in all
                 await faults.heal()
-                faults.alter(Tamper(at if make is echoed else min(at, 4), what), frames)
+                faults.alter(Tamper(at, what), frames)
                 got: list[str] = []
                 code = await make(stub, text, got)
                 assert got == text if code is grpc.StatusCode.OK else got == text[: len(got)]
