@@ -1,4 +1,4 @@
-"""Calls: what reaches the jobs of this process from their callers: frames of streaming calls, and cancellations."""
+"""Calls: what reaches this process from its callers: frames of streaming calls, cancellations, what they missed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Canceller = Callable[['Job', str], None]
 """Cancels a job, for a reason."""
 
+Repeat = Callable[[bytes], None]
+"""Publishes again what went to a reply subject."""
+
 REMEMBERED_FOR = 10.0
 """Seconds for which a cancellation is remembered that came before its event."""
 _REMEMBERED = 10_000
@@ -26,7 +29,7 @@ _LONGEST = 512  # bytes of a reply subject
 
 
 class Calls:
-    """One subscription for the frames of all streaming calls, one per target for cancellations."""
+    """One subscription for the frames of all streaming calls, two per target for cancellations and what was missed."""
 
     def __init__(self, connection: Connection) -> None:
         self.links = Links(connection)
@@ -35,6 +38,7 @@ class Calls:
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
         self._jobs: dict[bytes, dict[Job, Canceller]] = {}  # several actors may answer one event
+        self._repeats: dict[bytes, list[Repeat]] = {}
         self._cancelled: OrderedDict[bytes, float] = OrderedDict()
         self._sids: list[int] = []
         self._loop = asyncio.get_running_loop()
@@ -48,6 +52,7 @@ class Calls:
         )
         for target in sorted(set(targets)):
             self._sids.append(await self._connection.subscribe(subjects.cancel_subject(target), self._on_cancel))
+            self._sids.append(await self._connection.subscribe(subjects.missed_subject(target), self._on_missed))
 
     def close(self) -> None:
         """Hear nothing more."""
@@ -111,3 +116,14 @@ class Calls:
         while len(self._cancelled) > _REMEMBERED or self._cancelled[oldest] < now - REMEMBERED_FOR:
             del self._cancelled[oldest]
             oldest = next(iter(self._cancelled))
+
+    # Responses that were lost
+
+    def repeated_by(self, subject: bytes, repeat: Repeat) -> None:
+        """Hand `repeat` the reply subjects whose responses, to calls on `subject`, may have been lost."""
+        self._repeats.setdefault(subject, []).append(repeat)
+
+    def _on_missed(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
+        called, _, asked = payload.partition(b' ')
+        for repeat in self._repeats.get(called, ()):
+            repeat(asked)

@@ -1,7 +1,8 @@
 """Outbox: the responses of the last seconds.
 
 A response is published with a reply subject of ours, so that the server tells at once when nobody took it (a gateway
-between two connections): it is then published again until its deadline. An event that is delivered once more although
+between two connections): it is then published again until its deadline. So it is when a gateway that was cut off asks
+for what it may have missed. An event that is delivered once more although
 it was answered (an acknowledgement was lost) gets the same response, and its handler does not run twice.
 """
 
@@ -26,6 +27,7 @@ class Sent(NamedTuple):
     """One response, as it is published."""
 
     frame: bytes
+    reply: bytes
     at: float
     deadline: float
 
@@ -38,6 +40,7 @@ class Outbox:
         self._prefix = f'{connection.inbox}.{name}.'.encode()
         self._sent: OrderedDict[int, Sent] = OrderedDict()  # a plain dict is slow to tell its oldest entry
         self._unwritten: set[int] = set()
+        self._by_reply: dict[bytes, int] = {}
         self._bytes = 0
         self._purger: asyncio.TimerHandle | None = None
         self._sid = 0
@@ -63,7 +66,7 @@ class Outbox:
         frame = b'HPUB %b %b%d %d %d\r\n%b%b\r\n' % (reply, self._prefix, sequence, len(head), size, head, payload)
         if sequence in self._sent:  # a stream that is made anew counts from 1 again
             self._drop(sequence)
-        self._sent[sequence] = Sent(frame, now, deadline)
+        self._sent[sequence] = Sent(frame, reply, now, deadline)
         self._bytes += len(frame)
         self._write(sequence, frame)
         if self._purger is None:
@@ -78,6 +81,15 @@ class Outbox:
             return False
         self._write(sequence, sent.frame)
         return True
+
+    def repeat(self, reply: bytes) -> None:
+        """Publish again what went to this reply subject, if it is known."""
+        if not self._by_reply:  # asked for rarely, and then for many at once
+            self._by_reply = {sent.reply: sequence for sequence, sent in self._sent.items()}
+            self._loop.call_soon(self._by_reply.clear)
+        sequence = self._by_reply.get(reply)
+        if sequence is not None and self._loop.time() < self._sent[sequence].deadline:
+            self.send_again(sequence)
 
     def _write(self, sequence: int, frame: bytes) -> None:
         try:

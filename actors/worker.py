@@ -90,7 +90,9 @@ class Worker:
     async def open(self) -> None:
         """Be ready to take what the puller fetches."""
         await self._outbox.open()
-        self.puller.takers[self.actor.event.subject_name.encode()] = self._on_event
+        subject = self.actor.event.subject_name.encode()
+        self.puller.takers[subject] = self._on_event
+        self._calls.repeated_by(subject, self._outbox.repeat)
         self._tick()
 
     @property

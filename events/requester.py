@@ -70,6 +70,7 @@ class Requester:
             self._presence.on_absent = self._end_unserved
             self._presence.on_gone = self._end_taken
         self._connection.requesters.add(self)
+        self._connection.on_connected.append(self._ask_again)
         self._sid = await self._connection.subscribe(f'{subjects.REPLY_PREFIX}{self._connection.id}.>', self._on_reply)
 
     def close(self) -> None:
@@ -78,6 +79,7 @@ class Requester:
         self.publisher.close()
         self.links.close()
         self._connection.requesters.discard(self)
+        self._connection.on_connected.remove(self._ask_again)
         self._connection.unsubscribe(self._sid)
         self._connection.forget(self._sid)
 
@@ -270,6 +272,15 @@ class Requester:
         subject = subjects.cancel_subject(pending.destination.target).encode()
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (subject, len(pending.reply), pending.reply))
         self.publisher.withdraw(pending)
+
+    def _ask_again(self) -> None:
+        """There is a connection again: what was on the way over the former one is lost, but its sender still has it."""
+        for pending in self._waiting.values():
+            if pending.on_message is None:
+                destination = pending.destination
+                subject, body = subjects.missed_subject(destination.target), f'{destination.subject} '.encode()
+                size = len(body) + len(pending.reply)
+                self._connection.offer(b'PUB %b %d\r\n%b%b\r\n' % (subject.encode(), size, body, pending.reply))
 
     def break_off(self) -> None:
         """End all that waits: this process stops before the answers are there."""

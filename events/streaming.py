@@ -144,13 +144,13 @@ class StreamCall:
             return
         if self.link.peer:
             self._requester.send_away(reply)
-        elif reply not in self._former:
+        elif frame.kind in _COMMITTING:  # it has had the event acknowledged: no other will get it
             self.link.peer = reply
-            self.link.fail('its accept frame did not arrive')
-        elif frame.kind in _COMMITTING:
-            self.link.peer = reply  # it was silent, and has had the event acknowledged since: no other will get it
-            self.link.fail('its worker was silent for too long')
-        # else it hears nothing, and gives the event back; told `gone`, it would terminate what no other has yet
+            known = reply in self._former
+            self.link.fail('its worker was silent for too long' if known else 'its accept frame did not arrive')
+        elif reply not in self._former:
+            self._forget_actor(reply)
+        # It hears nothing, and gives the event back; told `gone`, it would terminate what no other has yet.
 
     def _on_plain(self, header: bytes | None, payload: bytes) -> None:
         """The server's word that nobody took a frame of ours, or an actor's that it does not run the call."""
@@ -206,17 +206,17 @@ class StreamCall:
         if self._committed:
             self.link.fail('its worker is silent')
         else:
-            self._forget_actor()
+            self._forget_actor(self.link.peer)
 
     def on_lost(self) -> None:
         """The connection was lost."""
         if self._committed:
             self.link.fail('the connection to NATS was lost')
         else:
-            self._forget_actor()
+            self._forget_actor(self.link.peer)
 
-    def _forget_actor(self) -> None:
-        self._former.add(self.link.peer)
+    def _forget_actor(self, inbox: bytes) -> None:
+        self._former.add(inbox)
         self._requester.links.discard(self)
         self.link.reset()
         self._taking.cancel()

@@ -18,6 +18,9 @@ CALL_PREFIX = '_CALL.'
 CANCEL_PREFIX = '_CANCEL.'
 """`_CANCEL.<target>`: calls that nobody waits for any more."""
 
+MISSED_PREFIX = '_MISSED.'
+"""`_MISSED.<target>`: calls whose responses may have been lost on the way to who has asked."""
+
 PRESENCE_PREFIX = '_PRESENCE.'
 """`_PRESENCE.<target>.<worker id>`: workers say that they live; `_PRESENCE.<target>.@ask` asks them to."""
 
@@ -92,6 +95,11 @@ def call_pattern(target: str) -> re.Pattern[bytes]:
 def cancel_subject(target: str) -> str:
     """Where the workers of a target hear which calls nobody waits for."""
     return CANCEL_PREFIX + target
+
+
+def missed_subject(target: str) -> str:
+    """Where the workers of a target hear which responses may have been lost."""
+    return MISSED_PREFIX + target
 
 
 def presence_subject(target: str, worker_id: str) -> str:

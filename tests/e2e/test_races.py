@@ -15,6 +15,7 @@ from natsgate.events import Code, Event, Events, StatusError
 from natsgate.events.frames import FrameKind, encode
 from natsgate.events.status import Status
 from natsgate.events.subjects import cancel_subject
+from natsgate.testing.faults import frames, responses
 
 Word, Split = words_pb2.Word, words_pb2.SplitRequest
 COUNT = words_pb2.CountRequest(text='a b')
@@ -360,6 +361,41 @@ async def test_short_gateway_blip(nats, words, edge):
         except grpc.aio.AioRpcError as error:
             got = error.code(), error.details()
         assert got == ['a'], got
+
+
+async def test_response_lost_with_the_connection(nats, words, edge):
+    """NATS has handed it to a connection that broke: it is asked for again."""
+    async with (
+        Faults(nats.url) as faults,
+        running_actors(nats.url, word_actors(Count=count)) as actors,
+        running_gateway(faults.url, words, edge=edge) as (_, client),
+    ):
+        lost = faults.drop(responses)
+        call = asyncio.create_task(client.call('Count', COUNT, timeout=10))
+        await until(lambda: lost.met)
+        await faults.heal()
+        faults.cut()
+        ended = await call
+        assert (ended.code, ended.seconds < 5) == (Code.OK, True), ended
+        assert actors.workers[0].runs == 1
+
+
+async def test_accept_frame_that_is_lost(nats, words, edge):
+    """The call is not committed: another attempt takes it, unseen."""
+
+    async def split(request):
+        await asyncio.sleep(3)
+        yield Word(word='a')
+
+    async with (
+        Faults(nats.url) as faults,
+        running_actors(nats.url, word_actors(Split=split)),
+        running_gateway(faults.url, words, edge=edge) as (_, client),
+    ):
+        lost = faults.drop(frames, times=1)
+        call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
+        assert [word.word async for word in call] == ['a']
+        assert lost.met == 1
 
 
 async def test_large_initial_metadata(nats, words, edge):
