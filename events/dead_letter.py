@@ -12,12 +12,11 @@ from typing import Any
 
 from natsgate.events import headers, wire
 from natsgate.events.metadata import TRACE_KEYS
+from natsgate.events.subjects import DEAD_PREFIX
 from natsgate.events.wire import RequestHead, Unreadable
 
 STREAM = '_DEAD'
 """The stream that keeps all dead letters."""
-SUBJECT_PREFIX = '_DEAD.'
-"""`_DEAD.<the event's subject>`."""
 
 _FIELDS = 'Natsgate-Dead-'
 _HEADERS_SIZE = f'{_FIELDS}Headers'
@@ -115,7 +114,7 @@ class DeadLetter:
             found = dict(headers.parse(block))
             held = _number(found[_HEADERS_SIZE])
             return cls(
-                subject=subject.removeprefix(SUBJECT_PREFIX),
+                subject=subject.removeprefix(DEAD_PREFIX),
                 stream=found[f'{_FIELDS}Stream'],
                 sequence=_number(found[f'{_FIELDS}Sequence']),
                 actor=found[f'{_FIELDS}Actor'],
@@ -145,7 +144,7 @@ def one_line(text: str) -> str:
 
 def subject_of(event_subject: str) -> str:
     """Where the dead letters of an event's subject are published."""
-    return SUBJECT_PREFIX + event_subject
+    return DEAD_PREFIX + event_subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +165,7 @@ def stream_config(limits: DeadLetterLimits, *, storage: str = 'file', replicas: 
     """The configuration of the stream."""
     return {
         'name': STREAM,
-        'subjects': [f'{SUBJECT_PREFIX}>'],
+        'subjects': [f'{DEAD_PREFIX}>'],
         'description': 'dead letters: natsgate dlq ls',
         'retention': 'limits',
         'storage': storage,

@@ -21,7 +21,7 @@ from natsgate.events.status import ContractError, StatusError
 from natsgate.events.streams import StreamOptions
 from natsgate.events.wire import RequestHead, Unreadable
 
-STREAM = 'natsgate-delayed'
+STREAM = subjects.DELAYED_STREAM
 """The work-queue stream in which events wait."""
 EMITTERS = 'natsgate'
 """The queue group of the workers that emit what is due."""

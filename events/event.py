@@ -52,7 +52,7 @@ class Event(Generic[T]):
     """Shared with programs that use walnats: its stream and its headers. A full stream then drops the oldest."""
 
     def __post_init__(self) -> None:
-        subjects.checked_name(self.name, 'event')
+        subjects.checked_event_name(self.name, 'event')
         if self.name.startswith(subjects.SERVICE_PREFIX):
             raise ContractError(
                 f'event {self.name!r}: subjects below {subjects.SERVICE_PREFIX!r} belong to gRPC services; '

@@ -30,10 +30,22 @@ DELAY_PREFIX = '_DELAY.'
 EMIT_PREFIX = '_EMIT.'
 """`_EMIT.<stream>`: where the workers of a stream's events get what is due."""
 
+DEAD_PREFIX = '_DEAD.'
+"""`_DEAD.<the event's subject>`: dead letters. Their stream is `_DEAD`."""
+
+DELAYED_STREAM = 'natsgate-delayed'
+"""The stream of what is below `_DELAY`."""
+
 ASK = '@ask'
 
 NAME = re.compile(r'[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z')
 MAX_NAME = 200  # ADR-6 wants subjects below 256 characters; the prefixes need some
+
+_INBOXES = '_INBOX.'  # where clients of NATS are answered
+_OURS = (
+    REPLY_PREFIX, CALL_PREFIX, CANCEL_PREFIX, MISSED_PREFIX, PRESENCE_PREFIX, DELAY_PREFIX, EMIT_PREFIX, DEAD_PREFIX,
+    _INBOXES,
+)  # fmt: skip
 
 _GATEWAY_ID = re.compile(r'[A-Za-z0-9_-]{1,64}\Z')
 _TOKEN = r'[A-Za-z0-9_-]{22}'  # noqa: S105  128 random bits in URL-safe base64
@@ -45,6 +57,17 @@ def checked_name(name: str, what: str) -> str:
         raise ContractError(
             f'{what} {name[:80]!r}: a name is 1 to {MAX_NAME} letters, digits, _ and -, in parts joined by single dots'
         )
+    return name
+
+
+def checked_event_name(name: str, what: str) -> str:
+    """The name itself. Raises ContractError also for one whose subject or stream is natsgate's own."""
+    checked_name(name, what)
+    if f'{name}.'.startswith(_OURS):
+        first = name.partition('.')[0]
+        raise ContractError(f'{what} {name!r}: names beginning with {first!r} are kept for natsgate itself')
+    if name.replace('.', '-') == DELAYED_STREAM:  # so walnats would name its stream
+        raise ContractError(f'{what} {name!r}: the stream {DELAYED_STREAM!r} is kept for natsgate itself')
     return name
 
 

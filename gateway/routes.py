@@ -140,7 +140,7 @@ def _route(method: MethodDescriptor, event: str, timeout: float | None, grace: f
 
 def _event(method: str, name: str) -> str:
     if name:
-        subjects.checked_name(name, f'{method}: event')
+        subjects.checked_event_name(name, f'{method}: event')
         if name.startswith(subjects.SERVICE_PREFIX):
             raise ContractError(
                 f'{method}: event {name!r}: names beginning with {subjects.SERVICE_PREFIX!r} belong to services'

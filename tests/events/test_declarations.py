@@ -26,6 +26,21 @@ def test_names_below_rpc_belong_to_services() -> None:
         Event('rpc.demo.v1.Words.Count', bytes)
 
 
+KEPT = ['_REPLY', '_CALL', '_CANCEL', '_MISSED', '_PRESENCE', '_DELAY', '_EMIT', '_DEAD', '_INBOX']
+
+
+@pytest.mark.parametrize('name', [*KEPT, *(f'{name}.x' for name in KEPT), 'natsgate-delayed', 'natsgate.delayed'])
+def test_names_of_ours_are_no_events(name: str) -> None:
+    with pytest.raises(ContractError, match='kept for natsgate itself'):
+        Event(name, str)
+
+
+def test_what_only_looks_like_a_name_of_ours() -> None:
+    assert Event('a._DEAD.x', str).name == 'a._DEAD.x'
+    assert Event('_DEADLINE.x', str).name == '_DEADLINE.x'
+    assert Event('natsgate.delayed.x', str).stream_name == 'natsgate=delayed=x'
+
+
 def test_two_names_never_share_a_stream() -> None:
     names = ['a.b', 'a-b', 'a_b', 'ab', 'A.b', 'a.b.c', 'a.b-c']
     assert len({stream_of(name) for name in names}) == len(names)

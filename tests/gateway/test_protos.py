@@ -178,6 +178,7 @@ def test_a_config_file_beats_the_option(shop: Descriptors) -> None:
         ({'shop.v1.Shop/Pay': Override(event='ordered')}, 'both go to ordered'),
         ({'shop.v1.Shop/Pay': Override(event='rpc.x')}, 'belong to services'),
         ({'shop.v1.Shop/Pay': Override(event='a b')}, 'a name is'),
+        ({'shop.v1.Shop/Pay': Override(event='_DEAD.x')}, 'kept for natsgate itself'),
         ({'shop.v1.Shop/Pay': Override(timeout=0)}, 'more than 0'),
     ],
 )
