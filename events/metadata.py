@@ -6,7 +6,6 @@ trace headers alone keep their own names, because every tracing tool on NATS loo
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
@@ -92,6 +91,16 @@ def decode(headers: Sequence[tuple[str, str]], prefix: str, *, own_names: bool =
     return tuple(found)
 
 
+def from_base64(text: str | bytes) -> bytes:
+    """Bytes in base64, as grpc-go takes it: padded as it should be, or not at all. Raises ValueError."""
+    data = text.encode('ascii') if isinstance(text, str) else text
+    bare = data.rstrip(b'=')
+    padding = b'=' * (-len(bare) % 4)
+    if data not in (bare, bare + padding):
+        raise ValueError('wrongly padded')  # which Python's own strict mode lets pass
+    return b64decode(bare + padding, validate=True)
+
+
 def _decoded(key: str, text: str) -> str | bytes:
     _check_key(key)
     if not key.endswith('-bin'):
@@ -99,8 +108,8 @@ def _decoded(key: str, text: str) -> str | bytes:
             raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
         return text
     try:
-        return b64decode(text + '=' * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return from_base64(text)
+    except ValueError as error:
         raise MetadataError(f'metadata {key[:64]!r} is not base64') from error
 
 

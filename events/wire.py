@@ -6,8 +6,7 @@ keep gRPC's names.
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from typing import NamedTuple
 
 from natsgate.events import headers, metadata
@@ -222,9 +221,8 @@ def _status(found: dict[str, str]) -> Status:
     number = found[STATUS]
     code = Code.of(int(number)) if number.isascii() and number.isdigit() and len(number) < 4 else Code.UNKNOWN
     try:
-        text = found.get(DETAILS, '')
-        details = b64decode(text + '=' * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
+        details = metadata.from_base64(found.get(DETAILS, ''))
+    except ValueError:
         raise Unreadable(f'{DETAILS} is not base64') from None
     return Status(code, unquote_message(found.get(MESSAGE, '')), details)
 

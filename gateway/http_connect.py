@@ -5,8 +5,7 @@ https://connectrpc.com/docs/protocol
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import parse_qsl
 from google.protobuf import any_pb2
 
 from natsgate.events.frames import Message
-from natsgate.events.metadata import Metadata
+from natsgate.events.metadata import Metadata, from_base64
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
@@ -229,10 +228,9 @@ def read_query(query: bytes) -> Query:
 
 
 def _read_base64(text: bytes) -> bytes:
-    padded = text.translate(_URL_SAFE) + b'=' * (-len(text) % 4)
     try:
-        return b64decode(padded, validate=True)
-    except binascii.Error:
+        return from_base64(text.translate(_URL_SAFE))
+    except ValueError:
         raise http.BadRequest('the message in the query is not base64, as for URLs') from None
 
 

@@ -5,14 +5,13 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 from __future__ import annotations
 
-import binascii
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from natsgate.events.frames import Message
-from natsgate.events.metadata import Metadata
+from natsgate.events.metadata import Metadata, from_base64
 from natsgate.events.status import quote_message
 from natsgate.events.wire import Response
 
@@ -135,8 +134,8 @@ def read_timeout(value: bytes) -> float:
 def read_binary(value: bytes) -> Iterable[bytes]:
     """The values of a `-bin` header: base64, padded or not; several are joined by commas. Raises BadRequest."""
     try:
-        return [b64decode(one + b'=' * (-len(one) % 4), validate=True) for one in map(bytes.strip, value.split(b','))]
-    except (binascii.Error, ValueError):
+        return [from_base64(one.strip()) for one in value.split(b',')]
+    except ValueError:
         raise BadRequest('the value of a -bin header is not base64') from None
 
 

@@ -39,7 +39,13 @@ def test_what_http2_forbids_is_refused(key: str, value: str | bytes) -> None:
     assert '\n' not in str(raised.value)
 
 
-@pytest.mark.parametrize('pair', [('P-a-bin', '!!'), ('P-a-bin', 'abcde'), ('P-', 'x'), ('P-A', 'x'), ('P-a', '\x01')])
+@pytest.mark.parametrize(
+    'pair',
+    [
+        ('P-a-bin', '!!'), ('P-a-bin', 'abcde'), ('P-a-bin', 'AP8=='), ('P-a-bin', 'AA='), ('P-a-bin', 'é'),
+        ('P-', 'x'), ('P-A', 'x'), ('P-a', '\x01'),
+    ],
+)  # fmt: skip
 def test_what_cannot_be_metadata_is_refused_when_read(pair: tuple[str, str]) -> None:
     with pytest.raises(MetadataError):
         decode([pair], 'P-')

@@ -78,7 +78,13 @@ def test_binary_headers(value: bytes, read: list[bytes]) -> None:
     assert list(http.read_binary(value)) == read
 
 
-@pytest.mark.parametrize('value', [b'!!!', b'a', b'YQ==YQ==', b'Y=Q', b'\xff', b'YQ YQ'])
+@pytest.mark.parametrize(
+    'value',
+    [
+        b'!!!', b'a', b'YQ==YQ==', b'Y=Q', b'\xff', b'YQ YQ', b'YQ=', b'YQ===', b'YWI==', b'YWJj=', b'YWJj====',
+        b'=', b'====',
+    ],
+)  # fmt: skip
 def test_what_is_no_binary_header(value: bytes) -> None:
     with pytest.raises(http.BadRequest, match='base64'):
         http.read_binary(value)
