@@ -37,8 +37,12 @@ async def envoy(settings: ServeSettings, arguments: Sequence[str]) -> int:
         config = envoy_config(listen, options_of(settings), admin=admin, tls=tls)
         process = await _started(config, arguments, admin, settings)
 
+        insisted = 0
+
         def at_once(number: int) -> None:
+            nonlocal insisted
             log.warning('stopping at once')
+            insisted = number
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
 
@@ -48,8 +52,8 @@ async def envoy(settings: ServeSettings, arguments: Sequence[str]) -> int:
             code = await process.wait()
         finally:
             passing.cancel()
-    if code == -signal.SIGKILL and stop.asked:
-        return 128 + stop.number
+    if insisted:
+        return 128 + insisted
     return code if code >= 0 else 128 - code
 
 
