@@ -2,8 +2,8 @@
 
 A response is published with a reply subject of ours, so that the server tells at once when nobody took it (a gateway
 between two connections): it is then published again until its deadline. So it is when a gateway that was cut off asks
-for what it may have missed. An event that is delivered once more although
-it was answered (an acknowledgement was lost) gets the same response, and its handler does not run twice.
+for what it may have missed. An event that is delivered once more although it was answered (an acknowledgement was
+lost) gets the same response, and its handler does not run twice.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ class Outbox:
         if not self._by_reply:  # asked for rarely, and then for many at once
             self._by_reply = {sent.reply: sequence for sequence, sent in self._sent.items()}
             self._loop.call_soon(self._by_reply.clear)
-        sequence = self._by_reply.get(reply)
-        if sequence is not None and self._loop.time() < self._sent[sequence].deadline:
-            self.send_again(sequence)
+        sequence = self._by_reply.get(reply, 0)
+        sent = self._sent.get(sequence)
+        if sent is not None and self._loop.time() < sent.deadline:
+            self._write(sequence, sent.frame)
 
     def _write(self, sequence: int, frame: bytes) -> None:
         try:

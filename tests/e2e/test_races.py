@@ -1,7 +1,7 @@
 """Races and rare turns, each of which once lost a call, a slot or an answer."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -315,9 +315,12 @@ async def test_withdrawn_duplicate(nats, words):
         await first.aclose()
 
 
-async def test_gateway_blip(nats, words, edge):
+@asynccontextmanager
+async def slow_split(nats, words, edge, *, seconds):
+    """Faults before the gateway, the actors, the gateway and a stub; Split gives one word, after a while."""
+
     async def split(request):
-        await asyncio.sleep(1)
+        await asyncio.sleep(seconds)
         yield Word(word='a')
 
     async with (
@@ -325,7 +328,12 @@ async def test_gateway_blip(nats, words, edge):
         running_actors(nats.url, word_actors(Split=split)) as actors,
         running_gateway(faults.url, words, edge=edge) as (gateway, client),
     ):
-        call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
+        yield faults, actors, gateway, words_pb2_grpc.WordsStub(client.channel)
+
+
+async def test_gateway_blip(nats, words, edge):
+    async with slow_split(nats, words, edge, seconds=1) as (faults, actors, gateway, stub):
+        call = stub.Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
         faults.kill()
         await gateway.becomes(lambda inside: not inside.connected)
@@ -342,16 +350,8 @@ async def test_gateway_blip(nats, words, edge):
 async def test_short_gateway_blip(nats, words, edge):
     """The gateway loses NATS for a moment before the commit."""
 
-    async def split(request):
-        await asyncio.sleep(4)
-        yield Word(word='a')
-
-    async with (
-        Faults(nats.url) as faults,
-        running_actors(nats.url, word_actors(Split=split)) as actors,
-        running_gateway(faults.url, words, edge=edge) as (_, client),
-    ):
-        call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
+    async with slow_split(nats, words, edge, seconds=4) as (faults, actors, _, stub):
+        call = stub.Split(Split(text='a'), timeout=20)
         await until(lambda: actors.workers[0].jobs)
         before = faults.accepted
         faults.cut()
@@ -383,17 +383,9 @@ async def test_response_lost_with_the_connection(nats, words, edge):
 async def test_accept_frame_that_is_lost(nats, words, edge):
     """The call is not committed: another attempt takes it, unseen."""
 
-    async def split(request):
-        await asyncio.sleep(3)
-        yield Word(word='a')
-
-    async with (
-        Faults(nats.url) as faults,
-        running_actors(nats.url, word_actors(Split=split)),
-        running_gateway(faults.url, words, edge=edge) as (_, client),
-    ):
+    async with slow_split(nats, words, edge, seconds=3) as (faults, _, _, stub):
         lost = faults.drop(frames, times=1)
-        call = words_pb2_grpc.WordsStub(client.channel).Split(Split(text='a'), timeout=20)
+        call = stub.Split(Split(text='a'), timeout=20)
         assert [word.word async for word in call] == ['a']
         assert lost.met == 1
 
