@@ -49,9 +49,9 @@ class SyncContext(grpc.ServicerContext):
 
     # The status
 
-    def abort(self, code: Any, details: str, trailing_metadata: Any = ()) -> NoReturn:
-        """End the call with this status. Raises, always."""
-        self._aio.ending.abort(code, details, trailing_metadata)
+    def abort(self, code: Any, details: str | bytes, trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with this status. Raises, always. gRPC's plain server takes bytes as details as well."""
+        self._aio.ending.abort(code, _text(details), trailing_metadata)
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """The same, with a status as `grpc_status.rpc_status.to_status()` makes it."""
@@ -67,7 +67,7 @@ class SyncContext(grpc.ServicerContext):
 
     def set_details(self, details: str | bytes) -> None:
         """The text that goes with the code; gRPC's plain server takes bytes as well."""
-        self._aio.set_details(details.decode() if isinstance(details, bytes) else details)
+        self._aio.set_details(_text(details))
 
     def details(self) -> bytes:
         """What set_details() was given, as bytes: gRPC's plain server has it so."""
@@ -150,6 +150,10 @@ class SyncContext(grpc.ServicerContext):
                 callback()
             except Exception as error:
                 log.error('a callback of a servicer failed', exc_info=error)
+
+
+def _text(details: str | bytes) -> str:
+    return details.decode('utf-8', 'replace') if isinstance(details, bytes) else details
 
 
 class SyncRequests:
