@@ -19,7 +19,7 @@ from natsgate.events.publishing import Stored, read_ack
 from natsgate.events.requester import Requester
 from natsgate.events.status import Code, Status
 from natsgate.events.stored import delete_msg
-from natsgate.events.subjects import REPLY_PREFIX
+from natsgate.events.subjects import NAME, REPLY_PREFIX
 from natsgate.events.wire import RequestHead, Unreadable
 
 _STORED_WITHIN = 5.0
@@ -39,6 +39,8 @@ def obstacle(kept: Kept) -> str:
     """Why a letter cannot be replayed; empty if it can. Pure."""
     if kept.letter.size:
         return f'its message was too large to be kept ({kept.letter.size} bytes)'
+    if not NAME.match(kept.letter.subject):  # whoever may write letters could otherwise have us write anywhere
+        return 'its subject is none that an event has'
     try:
         head = kept.letter.head()
     except Unreadable as error:
