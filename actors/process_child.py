@@ -26,7 +26,7 @@ from natsgate.events.event import AnyEvent
 
 LENGTH = struct.Struct('!Q')
 
-_HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response')
+_HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response', 'thread')
 _TRAVELS = tuple(name for name in Context.__slots__ if name not in _HERE)
 
 

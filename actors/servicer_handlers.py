@@ -15,7 +15,8 @@ from natsgate.actors.actor import Handler
 from natsgate.actors.context import Context
 from natsgate.actors.servicer_context import AioContext
 from natsgate.actors.servicer_methods import Behaviour
-from natsgate.actors.servicer_sync import SyncContext, SyncRequests, in_thread, write_all
+from natsgate.actors.servicer_sync import SyncContext, SyncRequests, write_all
+from natsgate.actors.threads import in_thread
 from natsgate.events.kind import Kind
 
 _Run = Callable[[Any, AioContext], Awaitable[Any]]
@@ -76,7 +77,7 @@ def _plain(behaviour: Behaviour, kind: Kind, pool: Callable[[], Executor]) -> _R
             result = behaviour(request, context)
             return write_all(result, context) if kind.server_streams else result
 
-        return await in_thread(pool(), run)
+        return await in_thread(pool(), call.call, run)
 
     return plain
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Executor
 from typing import Any, NoReturn
 
 import grpc
@@ -180,15 +178,3 @@ def write_all(responses: Iterable[Any], context: SyncContext) -> None:
     finally:
         if (close := getattr(responses, 'close', None)) is not None:
             close()
-
-
-async def in_thread(pool: Executor, function: Callable[[], Any]) -> Any:
-    """Run in a thread of the pool, with this task's context variables."""
-
-    def run() -> Any:
-        try:
-            return function()
-        except StopIteration as error:  # a future cannot carry it: whoever waits would wait for ever
-            raise RuntimeError('the method raised StopIteration') from error
-
-    return await asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, run)

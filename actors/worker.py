@@ -11,6 +11,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.burials import Burials
@@ -279,7 +282,14 @@ class Worker:
             del self.jobs[job.delivery.sequence]
         if job.known:
             self._calls.finish(job)
-        self.puller.finished()
+        if (thread := job.context.thread) is None or thread.done():
+            self.puller.finished()
+        else:  # it keeps its slot: another event would wait for it here, and might be run elsewhere
+            thread.add_done_callback(self._on_thread_ended)
+
+    def _on_thread_ended(self, _: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop may have ended before
+            self._loop.call_soon_threadsafe(self.puller.finished)
 
     # Nobody waits any more
 
@@ -320,6 +330,11 @@ class Worker:
                 self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned or 'its deadline passed',
             )  # fmt: skip
             self._end(job)
+        elif job.context.thread is not None and not job.context.thread.done():
+            log.warning(
+                'actor %s: %s was cancelled %g s ago, but its thread goes on, and keeps its slot',
+                self.actor.name, job.head.id, CANCELLED_WITHIN,
+            )  # fmt: skip
 
     # Time
 

@@ -135,7 +135,7 @@ def selection(settings: DlqSettings, book: Book, numbers: Iterable[int]) -> Sele
 
 
 async def letters(connection: Connection, selected: Selection) -> AsyncIterator[Kept]:
-    """The letters that are meant, each once, those that come meanwhile aside. Raises NoLetter, and as Connection.api()."""
+    """The letters that are meant, each once; none that come meanwhile. Raises NoLetter, and as Connection.api()."""
     last = await _last(connection)
     if selected.numbers:
         for number in dict.fromkeys(selected.numbers):

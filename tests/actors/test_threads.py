@@ -1,0 +1,61 @@
+"""Threads: what runs in one cannot be stopped, and is reckoned with until it ends."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from demo.v1 import words_pb2, words_pb2_grpc
+from support import running_actors, running_gateway, until, word_actors
+
+from natsgate.actors import Actors
+from natsgate.command.embedded import EmbeddedNats
+from natsgate.gateway.protos import Descriptors
+
+COUNT = words_pb2.CountRequest(text='to be')
+
+
+class Stuck(words_pb2_grpc.WordsServicer):
+    """A plain handler, and a plain method, that goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.begun: list[str] = []
+
+    def count(self, request: Any) -> words_pb2.CountResponse:
+        self.begun.append(request.text)
+        self.let_go.wait(20)
+        return words_pb2.CountResponse()
+
+    def Count(self, request: Any, context: Any) -> words_pb2.CountResponse:
+        return self.count(request)
+
+
+async def count_two(request: Any) -> words_pb2.CountResponse:
+    return words_pb2.CountResponse(words=2)
+
+
+@pytest.mark.parametrize('written_for_grpc', [False, True], ids=['handler', 'servicer'])
+async def test_a_thread_that_goes_on_keeps_its_slot(
+    nats: EmbeddedNats, words: Descriptors, written_for_grpc: bool
+) -> None:
+    """When the caller of what it runs has gone: the next event would wait for it, while another worker is free."""
+    stuck, one_job = Stuck(), {'max_jobs': 1, 'name': 'count'}
+    add = words_pb2_grpc.add_WordsServicer_to_server
+    made = Actors.of(stuck, add, methods={'Count': one_job}) if written_for_grpc else None
+    actors = made or word_actors(Count=(stuck.count, {'max_jobs': 1}))
+    async with running_gateway(nats.url, words) as (_, client), running_actors(nats.url, actors) as first:
+        worker = first.workers[0]
+        try:
+            gone = asyncio.create_task(client.call('Count', COUNT))
+            await until(lambda: stuck.begun)
+            gone.cancel()
+            await until(lambda: not worker.jobs)
+            assert worker.free == 0
+            async with running_actors(nats.url, word_actors(Count=count_two)):
+                ended = await asyncio.gather(*(client.call('Count', COUNT, timeout=5) for _ in range(8)))
+            assert [words_pb2.CountResponse.FromString(one.data).words for one in ended] == [2] * 8
+        finally:
+            stuck.let_go.set()
+        await until(lambda: worker.free == 1)
+        assert len(stuck.begun) == 1
