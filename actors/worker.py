@@ -134,13 +134,13 @@ class Worker:
     def _known(self, reply: bytes, delivery: Delivery) -> bool:
         """A redelivery of what runs here, or was answered here, is not run again."""
         job = self.jobs.get(delivery.sequence) or self._burials.jobs.get(delivery.sequence)
-        if job is not None:
+        if job is not None and job.delivery.is_same(delivery):
             job.ack = reply
             if job.acknowledged and job.released:
                 self._settling.give_back(reply, self.actor.ack_wait)
             elif job.acknowledged:
                 self._settling.acknowledge_again(reply)
-        elif self._outbox.send_again(delivery.sequence):
+        elif self._outbox.answer_again(delivery):
             self._settling.acknowledge_again(reply)
         else:
             return False
