@@ -38,6 +38,7 @@ class Burials:
             buried_at=self._connection.clock.to_broker(self._connection.clock.now()),
             header=header or b'',
             payload=payload,
+            consumer=self._actor.consumer,
         )
         self.jobs[delivery.sequence] = job
         task = asyncio.get_running_loop().create_task(

@@ -147,6 +147,31 @@ async def test_a_replay_succeeds_once_the_handler_is_mended(nats: EmbeddedNats, 
         assert [row['letter'] for row in await lines(nats, 'ls')] == [2]
 
 
+async def test_a_plain_event_of_an_actor_that_is_gone_stays(nats: EmbeddedNats) -> None:
+    """Another one does not run what it was not given, so the event would be lost with its letter."""
+    event, told = Event('told.twice', str), list[str]()
+
+    async def fail(message: str) -> None:
+        raise ValueError('not yet')
+
+    async def listen(message: str) -> None:
+        told.append(message)
+
+    old = Actors(Actor('old', event, fail, retry=SOON, consumer='its-own'))
+    async with running_actors(nats.url, old) as running, Events(event).connect(nats.url) as conn:
+        await conn.emit(event, 'hi', sync=True)
+        await until(lambda: running.dead_letters.stored == 1)
+    async with running_actors(nats.url, Actors(Actor('new', event, listen))) as running:
+        await running.connection.api('CONSUMER.DELETE.told=twice.its-own')
+        code, out, _ = await dlq(nats, 'replay', '--all')
+        assert (code, 'there is no actor old any more' in out) == (1, True)
+        assert len(await lines(nats, 'ls')) == 1
+    async with running_actors(nats.url, Actors(Actor('old', event, listen, consumer='its-own'))):
+        assert (await dlq(nats, 'replay', '--all'))[0] == 0
+        await until(lambda: told)
+        assert told == ['hi']
+
+
 @pytest.mark.parametrize(
     'chosen',
     [('1', '1'), ('--method', 'demo.v1.Words/Ponder', '--method', 'demo.v1.Words', '--proto', WORDS)],
