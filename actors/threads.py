@@ -20,5 +20,5 @@ async def in_thread(pool: Executor, context: Context, function: Callable[..., An
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
-    except StopIteration as error:  # a future cannot carry it: whoever waits would wait for ever
-        raise RuntimeError('the handler raised StopIteration') from error
+    except (StopIteration, KeyboardInterrupt) as error:  # no future carries the one, the other would stop the loop
+        raise RuntimeError(f'the handler raised {type(error).__name__}') from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import running_actors, running_gateway, until, word_actors
+from support import running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.actors import Actors
 from natsgate.command.embedded import EmbeddedNats
@@ -29,6 +29,15 @@ class Stuck(words_pb2_grpc.WordsServicer):
 
     def Count(self, request: Any, context: Any) -> words_pb2.CountResponse:
         return self.count(request)
+
+
+def interrupt(request: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+async def test_only_a_signal_interrupts_a_worker(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, word_actors(Count=interrupt)) as running:
+        assert (await running.client.call('Count', COUNT)).reason == 'HANDLER_FAILED'
 
 
 async def count_two(request: Any) -> words_pb2.CountResponse:
