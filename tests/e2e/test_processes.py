@@ -77,7 +77,8 @@ async def test_errors_travel_back(nats: EmbeddedNats, words: Descriptors, caplog
         assert (aborted.code, aborted.message) == (Code.NOT_FOUND, 'no such word')
         assert dict(aborted.trailing)['trailing'] == '1'
         for how, told in (
-            ('raise', 'ValueError: as told'), ('picky', 'PickyError: this and that'), ('exit', 'SystemExit: 3'), ('interrupt', 'KeyboardInterrupt: '),
+            ('raise', 'ValueError: as told'), ('picky', 'PickyError: this and that'),
+            ('exit', 'SystemExit: 3'), ('interrupt', 'KeyboardInterrupt: '),
             ('lambda', 'what it returned cannot leave its process'),
         ):  # fmt: skip
             caplog.clear()
