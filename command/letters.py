@@ -139,7 +139,8 @@ async def letters(connection: Connection, selected: Selection) -> AsyncIterator[
     last = await _last(connection)
     if selected.numbers:
         for number in dict.fromkeys(selected.numbers):
-            msg = await read_msg(connection, dead_letter.STREAM, seq=number)
+            known = 0 < number <= last
+            msg = await read_msg(connection, dead_letter.STREAM, seq=number) if known else None
             kept = _kept(msg) if msg is not None else None
             if kept is None:
                 raise NoLetter(f'there is no dead letter {number}')

@@ -233,6 +233,8 @@ async def test_dropping(nats: EmbeddedNats, words: Descriptors) -> None:
         assert (code, err) == (0, '1 dropped\n')
         assert [row['letter'] for row in await lines(nats, 'ls')] == [2]
         assert (await dlq(nats, 'drop', '1'))[0::2] == (1, 'natsgate: there is no dead letter 1\n')
+        for none in ('0', '-1', '9' * 30):
+            assert (await dlq(nats, 'show', none))[0::2] == (1, f'natsgate: there is no dead letter {none}\n')
         assert (await dlq(nats, 'drop', '--all'))[0] == 0
         assert (await dlq(nats, 'ls')) == (0, '', 'no dead letters\n')
 
