@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from natsgate.actors.execute_in import ExecuteIn
 from natsgate.actors.middleware import around
 from natsgate.actors.process import Initializer
 from natsgate.actors.processes import Processes, nothing
-from natsgate.actors.threads import in_thread
+from natsgate.actors.threads import Pool, in_thread
 
 
 class Executor(Protocol):
@@ -63,7 +62,7 @@ class Threads(Loop):
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
-        self._pool = ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
+        self._pool = Pool(actor.max_jobs, f'actor-{actor.name}')
 
     async def run(self, message: Any, context: Context) -> Any:
         """Run it in a thread."""
@@ -73,7 +72,7 @@ class Threads(Loop):
 
     async def close(self) -> None:
         """What runs goes on; nobody waits for it."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
 
 def executor_of(actor: Actor, initializer: Initializer) -> Executor | None:

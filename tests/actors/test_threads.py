@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
-from support import running_actors, running_gateway, stack, until, word_actors
+from support import program, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.actors import Actors
 from natsgate.command.embedded import EmbeddedNats
+from natsgate.events import Event, Events
 from natsgate.gateway.protos import Descriptors
 
 COUNT = words_pb2.CountRequest(text='to be')
@@ -68,3 +70,34 @@ async def test_a_thread_that_goes_on_keeps_its_slot(
             stuck.let_go.set()
         await until(lambda: worker.free == 1)
         assert len(stuck.begun) == 1
+
+
+STUCK = """
+import threading
+from natsgate.actors import Actor, Actors
+from natsgate.events import Event
+
+def handle(message):
+    threading.Event().wait()
+
+ACTORS = Actors(Actor('stuck', Event('stuck', str), handle))
+"""
+
+
+async def test_a_worker_ends_although_a_thread_goes_on(nats: EmbeddedNats, tmp_path: Path) -> None:
+    (tmp_path / 'stuck.py').write_text(STUCK)
+    stuck = Event('stuck', str)
+    arguments = ('work', 'stuck:ACTORS', '--nats', nats.url, '--drain-timeout', '100ms', '--log-level', 'info')
+    async with (
+        program(*arguments, env={'PYTHONPATH': str(tmp_path)}) as worker,
+        Events(stuck).connect(nats.url) as conn,
+    ):
+        await worker.says('working')
+        await conn.emit(stuck, 'hi', sync=True)
+        async with asyncio.timeout(10):
+            while not (await conn.connection.api('CONSUMER.INFO.stuck.stuck'))['num_ack_pending']:
+                await asyncio.sleep(0.02)
+        worker.stop()
+        async with asyncio.timeout(10):
+            assert await worker.end() == 0
+        assert worker.find('is given back')
