@@ -237,7 +237,7 @@ async def test_a_worker_that_stops_before_a_letter_is_stored(
     async with running_gateway(nats.url, words) as (_, client), running_actors(nats.url, actors) as stopping:
         api = stopping.connection.api
         await api(f'STREAM.DELETE.{dead_letter.STREAM}')
-        silent = {'name': 'SILENT', 'subjects': [f'{dead_letter.SUBJECT_PREFIX}>'], 'no_ack': True}
+        silent = {'name': 'SILENT', 'subjects': [dead_letter.subject_of('>')], 'no_ack': True}
         await api('STREAM.CREATE.SILENT', silent)
         assert (await client.call('Ponder')).reason == 'HANDLER_FAILED'
         stopping.stop()
