@@ -38,6 +38,7 @@ class Burials:
             buried_at=self._connection.clock.to_broker(self._connection.clock.now()),
             header=header or b'',
             payload=payload,
+            consumer=self._actor.consumer,
         )
         self.jobs[delivery.sequence] = job
         task = asyncio.get_running_loop().create_task(
@@ -50,13 +51,26 @@ class Burials:
         try:
             await self._letters.store(letter)
             terminate()
+        except asyncio.CancelledError:
+            if job.acknowledged or self._would_run_again(letter):
+                self._letters.lose(letter, 'its worker stops')
+                terminate()
+            raise
         finally:
             if self.jobs.get(letter.sequence) is job:
                 del self.jobs[letter.sequence]
 
+    def _would_run_again(self, letter: DeadLetter) -> bool:
+        """Whether another worker would run the event before it buries it, although its caller has the failure."""
+        spent = letter.attempts >= self._actor.most_attempts
+        return self._actor.answers and letter.cause is Cause.FAILED and not spent
+
     async def finish(self, timeout: float) -> None:
-        """Let what is on its way arrive within `timeout` seconds; the rest is given out again, and buried elsewhere."""
+        """Let what is on its way arrive within `timeout` seconds. The rest is given out again, and buried elsewhere,
+        unless it would be run there: then its letter is lost.
+        """
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout)
             for task in late:
                 task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

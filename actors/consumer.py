@@ -206,6 +206,12 @@ class Delivery(NamedTuple):
     attempt: int
     sequence: int
     """Of the stream: the same in each attempt."""
+    stored: bytes = b''
+    """When the event was stored: a stream that is made anew counts from 1 again."""
+
+    def is_same(self, other: Delivery) -> bool:
+        """Whether both are of one event."""
+        return self.sequence == other.sequence and self.stored == other.stored
 
 
 def read_delivery(reply: bytes) -> Delivery | None:
@@ -213,7 +219,7 @@ def read_delivery(reply: bytes) -> Delivery | None:
     tokens = reply.split(b'.')
     if len(tokens) < 9 or tokens[0] != b'$JS' or tokens[1] != b'ACK':
         return None
-    attempt, sequence = tokens[4:6] if len(tokens) == 9 else tokens[6:8]
+    attempt, sequence, _, stored = tokens[4:8] if len(tokens) == 9 else tokens[6:10]
     if not (attempt.isdigit() and sequence.isdigit() and len(attempt) < _DIGITS and len(sequence) < _DIGITS):
         return None  # int() takes more than digits, and raises for very many
-    return Delivery(int(attempt), int(sequence))
+    return Delivery(int(attempt), int(sequence), stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from typing import Any, NoReturn
 
 from google.protobuf.message import Message
@@ -17,7 +18,7 @@ class Context:
 
     __slots__ = (
         '_deadline', '_now', 'actor', 'attempt', 'compress', 'compressed', 'event', 'id', 'initial', 'metadata',
-        'on_initial', 'on_response', 'replayed', 'trailing',
+        'on_initial', 'on_response', 'replayed', 'thread', 'trailing',
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,8 @@ class Context:
         self.on_initial: Callable[[Metadata], None] | None = None
         self.on_response: Callable[[Any], Awaitable[None]] | None = None
         """Sends one message of a streaming call, beside those that the handler yields."""
+        self.thread: Future[Any] | None = None
+        """The run of a plain handler: it may go on when nobody waits for it any more."""
         self.initial: Metadata = ()
         self.trailing: Metadata = ()
         self._deadline = deadline

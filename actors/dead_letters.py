@@ -64,14 +64,18 @@ class DeadLetters:
         finally:
             self._waiting -= size
         if why:
-            self.lost += 1
-            log.error(
-                'a dead letter is lost (%s): event %d of %s, actor %s, %s: %s',
-                why, letter.sequence, letter.stream, letter.actor, letter.cause.value, letter.reason,
-            )  # fmt: skip
+            self.lose(letter, why)
             return False
         self.stored += 1
         return True
+
+    def lose(self, letter: DeadLetter, why: str) -> None:
+        """Say that it is lost."""
+        self.lost += 1
+        log.error(
+            'a dead letter is lost (%s): event %d of %s, actor %s, %s: %s',
+            why, letter.sequence, letter.stream, letter.actor, letter.cause.value, letter.reason,
+        )  # fmt: skip
 
     async def _stored(self, letter: DeadLetter) -> str:
         """Why it could not be stored; empty when it was."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import AsyncIterator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from natsgate.actors.actor import Actor, Handler
+from natsgate.actors.actor import Actor
 from natsgate.actors.context import Context
 from natsgate.actors.execute_in import ExecuteIn
 from natsgate.actors.middleware import around
 from natsgate.actors.process import Initializer
 from natsgate.actors.processes import Processes, nothing
+from natsgate.actors.threads import Pool, in_thread
 
 
 class Executor(Protocol):
@@ -63,25 +62,17 @@ class Threads(Loop):
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
-        self._pool = ThreadPoolExecutor(actor.max_jobs, f'actor-{actor.name}')
+        self._pool = Pool(actor.max_jobs, f'actor-{actor.name}')
 
     async def run(self, message: Any, context: Context) -> Any:
         """Run it in a thread."""
         arguments = (message, context) if self._takes_context else (message,)
-        run = contextvars.copy_context().run
-        result = await asyncio.get_running_loop().run_in_executor(self._pool, run, _call, self._handler, *arguments)
+        result = await in_thread(self._pool, context, self._handler, *arguments)
         return await result if inspect.isawaitable(result) else result
 
     async def close(self) -> None:
         """What runs goes on; nobody waits for it."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _call(handler: Handler, *arguments: Any) -> Any:
-    try:
-        return handler(*arguments)
-    except StopIteration as error:  # which no future carries
-        raise RuntimeError('the handler raised StopIteration') from error
+        self._pool.close()
 
 
 def executor_of(actor: Actor, initializer: Initializer) -> Executor | None:

@@ -105,6 +105,7 @@ class GivenUp:
             buried_at=clock.to_broker(clock.now()),
             header=msg.header,
             payload=msg.payload,
+            consumer=actor.consumer,
         )
 
     def _respond(self, actor: Actor, msg: StoredMsg, attempts: int) -> None:

@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
+from natsgate.actors.consumer import Delivery
 from natsgate.events import headers
 from natsgate.events.connection import Connection, Disconnected
 
@@ -28,6 +29,7 @@ class Sent(NamedTuple):
 
     frame: bytes
     reply: bytes
+    delivery: Delivery
     at: float
     deadline: float
 
@@ -60,13 +62,15 @@ class Outbox:
             self._purger.cancel()
         self._sent.clear()
 
-    def send(self, reply: bytes, head: bytes, payload: bytes, *, sequence: int, now: float, deadline: float) -> None:
+    def send(
+        self, reply: bytes, head: bytes, payload: bytes, *, delivery: Delivery, now: float, deadline: float
+    ) -> None:
         """Publish a response; `deadline` is a moment of the loop's clock, as `now`, after which nobody wants it."""
-        size = len(head) + len(payload)
+        sequence, size = delivery.sequence, len(head) + len(payload)
         frame = b'HPUB %b %b%d %d %d\r\n%b%b\r\n' % (reply, self._prefix, sequence, len(head), size, head, payload)
         if sequence in self._sent:  # a stream that is made anew counts from 1 again
             self._drop(sequence)
-        self._sent[sequence] = Sent(frame, reply, now, deadline)
+        self._sent[sequence] = Sent(frame, reply, delivery, now, deadline)
         self._bytes += len(frame)
         self._write(sequence, frame)
         if self._purger is None:
@@ -74,12 +78,12 @@ class Outbox:
         while len(self._sent) > KEEP_COUNT or self._bytes > KEEP_BYTES:
             self._drop(next(iter(self._sent)))
 
-    def send_again(self, sequence: int) -> bool:
-        """Publish the response to an event that was answered before; False when it is not known."""
-        sent = self._sent.get(sequence)
-        if sent is None:
+    def answer_again(self, delivery: Delivery) -> bool:
+        """Publish the response to an event once more that was answered before; False when it is not known."""
+        sent = self._sent.get(delivery.sequence)
+        if sent is None or not sent.delivery.is_same(delivery):
             return False
-        self._write(sequence, sent.frame)
+        self._write(delivery.sequence, sent.frame)
         return True
 
     def repeat(self, reply: bytes) -> None:
@@ -90,6 +94,11 @@ class Outbox:
         sequence = self._by_reply.get(reply, 0)
         sent = self._sent.get(sequence)
         if sent is not None and self._loop.time() < sent.deadline:
+            self._write(sequence, sent.frame)
+
+    def _send_again(self, sequence: int) -> None:
+        sent = self._sent.get(sequence)
+        if sent is not None:
             self._write(sequence, sent.frame)
 
     def _write(self, sequence: int, frame: bytes) -> None:
@@ -105,7 +114,7 @@ class Outbox:
         sequence = int(number)
         sent = self._sent.get(sequence)
         if sent is not None and self._loop.time() + _RESEND_AFTER < sent.deadline:
-            self._loop.call_later(_RESEND_AFTER, self.send_again, sequence)
+            self._loop.call_later(_RESEND_AFTER, self._send_again, sequence)
 
     def _publish_unwritten(self) -> None:
         now = self._loop.time()

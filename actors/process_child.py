@@ -26,7 +26,7 @@ from natsgate.events.event import AnyEvent
 
 LENGTH = struct.Struct('!Q')
 
-_HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response')
+_HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response', 'thread')
 _TRAVELS = tuple(name for name in Context.__slots__ if name not in _HERE)
 
 
@@ -80,7 +80,8 @@ def framed(value: object) -> bytes:
 
 def serve(descriptor: int) -> None:
     """Serve the socket until it is closed; then end at once, whatever runs."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # the worker says when: it lets what runs end
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # the worker says when: it lets what runs end
     with socket.socket(fileno=descriptor) as connection:
         connection.set_inheritable(False)
         reader, writer = connection.makefile('rb'), connection.makefile('wb')
@@ -134,7 +135,7 @@ def _said(context: Context | None) -> tuple[Any, Any, bool]:
 def _framed_outcome(outcome: Outcome) -> bytes:
     try:
         if outcome.error is not None:
-            pickle.loads(pickle.dumps(outcome.error))  # noqa: S301  some can be written, but not be read again
+            _check_travels(outcome.error)
         return framed(outcome)
     except Exception as error:
         if outcome.error is None:
@@ -142,6 +143,13 @@ def _framed_outcome(outcome: Outcome) -> bytes:
         else:
             text = f'{type(outcome.error).__name__}: {outcome.error}'
         return framed(Outcome(error=HandlerError(text), trace=outcome.trace, said=outcome.said))
+
+
+def _check_travels(error: BaseException) -> None:
+    """Raises if the worker could not raise it again."""
+    if not isinstance(error, Exception):
+        raise TypeError('KeyboardInterrupt and its like would mean the worker itself')
+    pickle.loads(pickle.dumps(error))  # noqa: S301  some can be written, but not be read again
 
 
 def _loaded(task: Task) -> Callable[..., Any]:

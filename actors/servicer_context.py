@@ -106,7 +106,7 @@ class AioContext(grpc.aio.ServicerContext[Any, Any]):
 
     def set_code(self, code: Any) -> None:
         """The code with which the call ends when the method returns or raises."""
-        self.ending.code = code
+        self.ending.set_code(code)
 
     def code(self) -> Any:
         """What set_code() was given; None before."""

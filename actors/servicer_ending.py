@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 
@@ -18,6 +18,14 @@ _DETAILS = 'grpc-status-details-bin'
 _REFUSED = Status(Code.INTERNAL, 'Invalid metadata')
 
 
+class _Said(NamedTuple):
+    """How a method wants its call to end."""
+
+    code: Any
+    details: str
+    trailing: tuple[Any, ...]
+
+
 class Ending:
     """How a call is to end, as far as its method has said so."""
 
@@ -29,7 +37,13 @@ class Ending:
         self.refused = False
         """Its metadata cannot be sent."""
         self.aborted: grpc.aio.AbortError | None = None
-        """What was raised to end the method at once; its status is final."""
+        """What was raised to end the method at once."""
+        self._final: _Said | None = None
+        """How it ends then: what the method says after that reaches nobody."""
+
+    def set_code(self, code: Any) -> None:
+        """None is UNKNOWN, as anything else that is no code: it is not taken for nothing said."""
+        self.code = grpc.StatusCode.UNKNOWN if code is None else code
 
     def set_details(self, details: Any) -> None:
         """Raises TypeError for what is no text, as grpc.aio does."""
@@ -46,41 +60,49 @@ class Ending:
             raise TypeError('trailing metadata are pairs of key and value')
         self.trailing = pairs
 
-    def abort(self, code: Any, details: str, trailing: Any) -> NoReturn:
+    def abort(self, code: Any, details: str | None, trailing: Any) -> NoReturn:
         """End with this status, whatever the method does from here on."""
         if self.aborted is not None:
             raise grpc.aio.UsageError('Abort already called!')
-        if not isinstance(details, str) or not isinstance(trailing, tuple):
+        if not isinstance(details, str | None) or not isinstance(trailing, tuple):
             raise TypeError('abort() takes a code, a text and a tuple of metadata')
         if trailing or not self.trailing:
             self.set_trailing(trailing)
         self.details = details or self.details
-        self.code = code
-        if Code.of(code) is Code.OK:  # grpc.aio would never answer; gRPC's other Python server says this
+        self.set_code(code)
+        if Code.of(self.code) is Code.OK:  # grpc.aio would never answer; gRPC's other Python server says this
             log.error('abort() with OK ends the call with UNKNOWN')
             self.code = grpc.StatusCode.UNKNOWN
-        self.aborted = grpc.aio.AbortError('Locally aborted.')
-        raise self.aborted
+        raise self._end('Locally aborted.')
 
     def cancel(self) -> None:
         """End with CANCELLED, whatever the method does from here on."""
         if self.aborted is None:
             self.code, self.details = grpc.StatusCode.CANCELLED, 'cancelled by the servicer'
-            self.aborted = grpc.aio.AbortError('Locally cancelled.')
+            self._end('Locally cancelled.')
+
+    def _end(self, text: str) -> grpc.aio.AbortError:
+        self.aborted, self._final = grpc.aio.AbortError(text), self._said
+        return self.aborted
+
+    @property
+    def _said(self) -> _Said:
+        return self._final or _Said(self.code, self.details, self.trailing)
 
     @property
     def status(self) -> Status:
         """The status so far."""
         if self.refused:
             return _REFUSED
-        code = Code.OK if self.code is None else Code.of(self.code)
-        packed = dict(self.trailing).get(_DETAILS, b'')
-        return Status(code, self.details, packed if isinstance(packed, bytes) else packed.encode())
+        said = self._said
+        code = Code.OK if said.code is None else Code.of(said.code)
+        packed = dict(said.trailing).get(_DETAILS, b'')
+        return Status(code, said.details, packed if isinstance(packed, bytes) else packed.encode())
 
     def said(self, context: Context) -> Status:
         """Hand the trailing metadata to the call; the status that goes with it."""
         try:
-            context.set_trailing_metadata(sendable(pair for pair in self.trailing if pair[0] != _DETAILS))
+            context.set_trailing_metadata(sendable(pair for pair in self._said.trailing if pair[0] != _DETAILS))
         except MetadataError as error:
             self.refuse(error)
         return self.status

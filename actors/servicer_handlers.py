@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from functools import cache
 from typing import Any
@@ -15,7 +14,8 @@ from natsgate.actors.actor import Handler
 from natsgate.actors.context import Context
 from natsgate.actors.servicer_context import AioContext
 from natsgate.actors.servicer_methods import Behaviour
-from natsgate.actors.servicer_sync import SyncContext, SyncRequests, in_thread, write_all
+from natsgate.actors.servicer_sync import SyncContext, SyncRequests, write_all
+from natsgate.actors.threads import Pool, in_thread
 from natsgate.events.kind import Kind
 
 _Run = Callable[[Any, AioContext], Awaitable[Any]]
@@ -48,7 +48,7 @@ def is_async(behaviour: Behaviour) -> bool:
 def _run_of(behaviour: Behaviour, kind: Kind, threads: int) -> _Run:
     if not is_async(behaviour):
         name = f'servicer-{getattr(behaviour, "__name__", "")}'
-        return _plain(behaviour, kind, cache(lambda: ThreadPoolExecutor(threads, name)))
+        return _plain(behaviour, kind, cache(lambda: Pool(threads, name)))
     if inspect.isasyncgenfunction(behaviour):
         return _generator(behaviour, kind)
 
@@ -67,7 +67,7 @@ def _generator(behaviour: Behaviour, kind: Kind) -> _Run:
     return generator
 
 
-def _plain(behaviour: Behaviour, kind: Kind, pool: Callable[[], Executor]) -> _Run:
+def _plain(behaviour: Behaviour, kind: Kind, pool: Callable[[], Pool]) -> _Run:
     async def plain(message: Any, call: AioContext) -> Any:
         context = SyncContext(call)
         request = SyncRequests(context) if kind.client_streams else message
@@ -76,7 +76,7 @@ def _plain(behaviour: Behaviour, kind: Kind, pool: Callable[[], Executor]) -> _R
             result = behaviour(request, context)
             return write_all(result, context) if kind.server_streams else result
 
-        return await in_thread(pool(), run)
+        return await in_thread(pool(), call.call, run)
 
     return plain
 

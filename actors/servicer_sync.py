@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Executor
 from typing import Any, NoReturn
 
 import grpc
@@ -49,9 +47,9 @@ class SyncContext(grpc.ServicerContext):
 
     # The status
 
-    def abort(self, code: Any, details: str, trailing_metadata: Any = ()) -> NoReturn:
-        """End the call with this status. Raises, always."""
-        self._aio.ending.abort(code, details, trailing_metadata)
+    def abort(self, code: Any, details: str | bytes, trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with this status. Raises, always. gRPC's plain server takes bytes as details as well."""
+        self._aio.ending.abort(code, _text(details), trailing_metadata)
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """The same, with a status as `grpc_status.rpc_status.to_status()` makes it."""
@@ -67,7 +65,7 @@ class SyncContext(grpc.ServicerContext):
 
     def set_details(self, details: str | bytes) -> None:
         """The text that goes with the code; gRPC's plain server takes bytes as well."""
-        self._aio.set_details(details.decode() if isinstance(details, bytes) else details)
+        self._aio.set_details(_text(details))
 
     def details(self) -> bytes:
         """What set_details() was given, as bytes: gRPC's plain server has it so."""
@@ -152,6 +150,10 @@ class SyncContext(grpc.ServicerContext):
                 log.error('a callback of a servicer failed', exc_info=error)
 
 
+def _text(details: str | bytes) -> str:
+    return details.decode('utf-8', 'replace') if isinstance(details, bytes) else details
+
+
 class SyncRequests:
     """What the caller streams, for a plain method: an iterator. Raises RpcError when the call is over."""
 
@@ -176,15 +178,3 @@ def write_all(responses: Iterable[Any], context: SyncContext) -> None:
     finally:
         if (close := getattr(responses, 'close', None)) is not None:
             close()
-
-
-async def in_thread(pool: Executor, function: Callable[[], Any]) -> Any:
-    """Run in a thread of the pool, with this task's context variables."""
-
-    def run() -> Any:
-        try:
-            return function()
-        except StopIteration as error:  # a future cannot carry it: whoever waits would wait for ever
-            raise RuntimeError('the method raised StopIteration') from error
-
-    return await asyncio.get_running_loop().run_in_executor(pool, contextvars.copy_context().run, run)

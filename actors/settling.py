@@ -175,7 +175,7 @@ class Settling:
         remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
         self._outbox.send(
             job.head.reply.encode(), head, response.payload,
-            sequence=job.delivery.sequence, now=now, deadline=now + remaining,
+            delivery=job.delivery, now=now, deadline=now + remaining,
         )  # fmt: skip
 
     def _release(self, job: Job, delay: float) -> None:

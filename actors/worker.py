@@ -11,6 +11,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.burials import Burials
@@ -131,13 +134,13 @@ class Worker:
     def _known(self, reply: bytes, delivery: Delivery) -> bool:
         """A redelivery of what runs here, or was answered here, is not run again."""
         job = self.jobs.get(delivery.sequence) or self._burials.jobs.get(delivery.sequence)
-        if job is not None:
+        if job is not None and job.delivery.is_same(delivery):
             job.ack = reply
             if job.acknowledged and job.released:
                 self._settling.give_back(reply, self.actor.ack_wait)
             elif job.acknowledged:
                 self._settling.acknowledge_again(reply)
-        elif self._outbox.send_again(delivery.sequence):
+        elif self._outbox.answer_again(delivery):
             self._settling.acknowledge_again(reply)
         else:
             return False
@@ -279,7 +282,14 @@ class Worker:
             del self.jobs[job.delivery.sequence]
         if job.known:
             self._calls.finish(job)
-        self.puller.finished()
+        if (thread := job.context.thread) is None or thread.done():
+            self.puller.finished()
+        else:  # it keeps its slot: another event would wait for it here, and might be run elsewhere
+            thread.add_done_callback(self._on_thread_ended)
+
+    def _on_thread_ended(self, _: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop may have ended before
+            self._loop.call_soon_threadsafe(self.puller.finished)
 
     # Nobody waits any more
 
@@ -320,6 +330,11 @@ class Worker:
                 self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned or 'its deadline passed',
             )  # fmt: skip
             self._end(job)
+        elif job.context.thread is not None and not job.context.thread.done():
+            log.warning(
+                'actor %s: %s was cancelled %g s ago, but its thread goes on, and keeps its slot',
+                self.actor.name, job.head.id, CANCELLED_WITHIN,
+            )  # fmt: skip
 
     # Time
 

@@ -90,7 +90,7 @@ async def _show(settings: DlqSettings, book: Book, found: AsyncIterator[Kept]) -
         width = max(map(len, shown))
         for name, value in shown.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
-            print(f'{name.ljust(width)}  {one_line(text) if name == "text" else text}')
+            print(f'{name.ljust(width)}  {_escaped(text)}')
         print()
     return 0
 
@@ -165,6 +165,11 @@ class Progress:
 
 def _print(shown: dict[str, Any]) -> None:
     print(json.dumps(shown), flush=True)
+
+
+def _escaped(text: str) -> str:
+    """A text whole, but without what a terminal would obey."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from natsgate.command.client import find_method, to_json
@@ -115,7 +116,7 @@ class Book:
             try:
                 found = self.descriptors.message_class(route.request_type).FromString(letter.payload)
                 return {'request': to_json(self.descriptors, found)}
-            except (DecodeError, ValueError, TypeError):
+            except (DecodeError, json_format.Error, ValueError, TypeError):
                 return {'unreadable': b64encode(letter.payload).decode()}
         try:
             return {'request': json.loads(letter.payload)}
@@ -134,22 +135,25 @@ def selection(settings: DlqSettings, book: Book, numbers: Iterable[int]) -> Sele
 
 
 async def letters(connection: Connection, selected: Selection) -> AsyncIterator[Kept]:
-    """The letters that are meant, those that come meanwhile aside. Raises NoLetter, and as Connection.api()."""
+    """The letters that are meant, each once; none that come meanwhile. Raises NoLetter, and as Connection.api()."""
     last = await _last(connection)
     if selected.numbers:
-        for number in selected.numbers:
-            msg = await read_msg(connection, dead_letter.STREAM, seq=number)
+        for number in dict.fromkeys(selected.numbers):
+            known = 0 < number <= last
+            msg = await read_msg(connection, dead_letter.STREAM, seq=number) if known else None
             kept = _kept(msg) if msg is not None else None
             if kept is None:
                 raise NoLetter(f'there is no dead letter {number}')
             yield kept
         return
+    told: set[int] = set()  # a method may be named twice, or beside its service
     for subject in selected.subjects or ('>',):
         number = 1
         while number <= last and (msg := await _next(connection, number, subject)) and msg.sequence <= last:
             number = msg.sequence + 1
             kept = _kept(msg)
-            if kept is not None and selected.has(kept):
+            if kept is not None and selected.has(kept) and kept.number not in told:
+                told.add(kept.number)
                 yield kept
 
 

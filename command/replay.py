@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from natsgate.command.letters import Kept
 from natsgate.events import dead_letter, headers, wire
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
-from natsgate.events.dead_letter import one_line
+from natsgate.events.dead_letter import DeadLetter, one_line
 from natsgate.events.failures import Failure, failed
 from natsgate.events.kind import Kind
 from natsgate.events.pending import Destination
@@ -19,10 +20,13 @@ from natsgate.events.publishing import Stored, read_ack
 from natsgate.events.requester import Requester
 from natsgate.events.status import Code, Status
 from natsgate.events.stored import delete_msg
-from natsgate.events.subjects import REPLY_PREFIX
+from natsgate.events.subjects import NAME, REPLY_PREFIX
 from natsgate.events.wire import RequestHead, Unreadable
 
 _STORED_WITHIN = 5.0
+_TOLD_WITHIN = 2.0
+_NOT_THERE = frozenset({10014, 10059})  # the consumer, the stream
+_STREAM_NAME = re.compile(r'[A-Za-z0-9_=-]+\Z')
 _STORED_WHOLE = frozenset(kind.value for kind in Kind if not kind.client_streams)
 
 
@@ -39,6 +43,8 @@ def obstacle(kept: Kept) -> str:
     """Why a letter cannot be replayed; empty if it can. Pure."""
     if kept.letter.size:
         return f'its message was too large to be kept ({kept.letter.size} bytes)'
+    if not NAME.match(kept.letter.subject):  # whoever may write letters could otherwise have us write anywhere
+        return 'its subject is none that an event has'
     try:
         head = kept.letter.head()
     except Unreadable as error:
@@ -116,6 +122,9 @@ class Replay:
     async def _emit(self, kept: Kept, head: RequestHead) -> Status:
         """Put an event that nobody waits for into its stream again."""
         letter = kept.letter
+        if await self._is_gone(letter):
+            who = one_line(letter.actor)
+            return Status(Code.FAILED_PRECONDITION, f'there is no actor {who} any more, and no other would run it')
         new = RequestHead(id=f'{letter.subject}:{_new_id(kept)}', metadata=head.metadata)
         try:
             block = wire.encode_request(new, extra=_extra(kept, head))
@@ -130,6 +139,19 @@ class Replay:
             return Status(Code.OK)
         refusal = getattr(ack, 'response', None) or getattr(ack, 'otherwise', None)
         return refusal.status if refusal else Status(Code.UNKNOWN, 'its stream gave no acknowledgement')
+
+    async def _is_gone(self, letter: DeadLetter) -> bool:
+        """Whether nobody would be given the event; False if NATS does not tell."""
+        consumer = letter.consumer or letter.actor
+        if not NAME.match(consumer) or not _STREAM_NAME.match(letter.stream):
+            return True
+        try:
+            await self._connection.api(f'CONSUMER.INFO.{letter.stream}.{consumer}', timeout=_TOLD_WITHIN)
+        except ApiError as error:
+            return error.err_code in _NOT_THERE
+        except (Disconnected, NoResponders, TimeoutError):
+            pass  # publishing says why, or the user may not ask
+        return False
 
 
 def _new_id(kept: Kept) -> str:

@@ -64,6 +64,8 @@ class DeadLetter:
     """Its payload, byte for byte."""
     size: int = 0
     """Bytes of its payload if that was too large to be kept, else 0."""
+    consumer: str = ''
+    """The actor's durable consumer, if it has another name than the actor."""
 
     @property
     def id(self) -> str:
@@ -96,6 +98,8 @@ class DeadLetter:
         }
         if size:
             fields[_SIZE] = size
+        if self.consumer:
+            fields[f'{_FIELDS}Consumer'] = self.consumer
         lines = ''.join(f'{name}: {value}\r\n' for name, value in (*fields.items(), *self._trace()))
         return f'NATS/1.0\r\n{lines}\r\n'.encode('ascii')
 
@@ -125,6 +129,7 @@ class DeadLetter:
                 header=payload[:held],
                 payload=payload[held:],
                 size=_number(found.get(_SIZE, '0')),
+                consumer=found.get(f'{_FIELDS}Consumer', ''),
             )
         except (headers.MalformedHeaders, KeyError, ValueError) as error:
             raise Unreadable(f'no dead letter: {error}') from error

@@ -222,6 +222,8 @@ class Peculiar(Base):
                     context.send_initial_metadata(())
             case 'rich':
                 context.abort_with_status(Aborted())
+            case 'bytes':
+                context.abort(grpc.StatusCode.NOT_FOUND, b'no such word')
         return words_pb2.LookupResponse(definition=threading.current_thread().name)
 
     def Split(self, request: Any, context: Any) -> Any:
@@ -280,6 +282,7 @@ async def test_a_peer_is_not_known(nats: EmbeddedNats, words: Descriptors) -> No
         ('details', grpc.StatusCode.OK, ''),
         ('twice', grpc.StatusCode.OK, ''),
         ('rich', grpc.StatusCode.ABORTED, 'no'),
+        ('bytes', grpc.StatusCode.NOT_FOUND, 'no such word'),
     ],
 )
 async def test_what_only_a_plain_method_has(

@@ -145,12 +145,15 @@ def test_what_the_server_says_on_the_pull_inbox(block: bytes | None, expected: A
     assert read_status(block) == expected
 
 
+STORED = b'1700000000000000000'
+
+
 @pytest.mark.parametrize(
     ('reply', 'expected'),
     [
-        (b'$JS.ACK.S.C.2.10.5.1700000000000000000.0', Delivery(2, 10)),
-        (b'$JS.ACK._.hash.S.C.3.11.5.1700000000000000000.0', Delivery(3, 11)),
-        (b'$JS.ACK._.hash.S.C.3.11.5.1700000000000000000.0.random', Delivery(3, 11)),
+        (b'$JS.ACK.S.C.2.10.5.1700000000000000000.0', Delivery(2, 10, STORED)),
+        (b'$JS.ACK._.hash.S.C.3.11.5.1700000000000000000.0', Delivery(3, 11, STORED)),
+        (b'$JS.ACK._.hash.S.C.3.11.5.1700000000000000000.0.random', Delivery(3, 11, STORED)),
         (b'$JS.ACK.S.C.2.10', None),
         (b'$JS.ACK.S.C.x.y.5.1.0', None),
         (b'_INBOX.abc', None),

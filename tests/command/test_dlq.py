@@ -17,6 +17,8 @@ from support import program, running_actors, running_gateway, until, word_actors
 from natsgate.actors import Actor, Actors, ConnectedActors, Context, Retry
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Event, Events
+from natsgate.events.connection import Connection
+from natsgate.events.dead_letter import Cause, DeadLetter, subject_of
 from natsgate.gateway.protos import Descriptors
 
 WORDS = str(Path(__file__).parents[2] / 'protos' / 'demo' / 'v1' / 'words.proto')
@@ -145,6 +147,74 @@ async def test_a_replay_succeeds_once_the_handler_is_mended(nats: EmbeddedNats, 
         assert [row['letter'] for row in await lines(nats, 'ls')] == [2]
 
 
+async def test_a_plain_event_of_an_actor_that_is_gone_stays(nats: EmbeddedNats) -> None:
+    """Another one does not run what it was not given, so the event would be lost with its letter."""
+    event, told = Event('told.twice', str), list[str]()
+
+    async def fail(message: str) -> None:
+        raise ValueError('not yet')
+
+    async def listen(message: str) -> None:
+        told.append(message)
+
+    old = Actors(Actor('old', event, fail, retry=SOON, consumer='its-own'))
+    async with running_actors(nats.url, old) as running, Events(event).connect(nats.url) as conn:
+        await conn.emit(event, 'hi', sync=True)
+        await until(lambda: running.dead_letters.stored == 1)
+    async with running_actors(nats.url, Actors(Actor('new', event, listen))) as running:
+        await running.connection.api('CONSUMER.DELETE.told=twice.its-own')
+        code, out, _ = await dlq(nats, 'replay', '--all')
+        assert (code, 'there is no actor old any more' in out) == (1, True)
+        assert len(await lines(nats, 'ls')) == 1
+    async with running_actors(nats.url, Actors(Actor('old', event, listen, consumer='its-own'))):
+        assert (await dlq(nats, 'replay', '--all'))[0] == 0
+        await until(lambda: told)
+        assert told == ['hi']
+
+
+@pytest.mark.parametrize(
+    'chosen',
+    [('1', '1'), ('--method', 'demo.v1.Words/Ponder', '--method', 'demo.v1.Words', '--proto', WORDS)],
+    ids=['by number', 'by method'],
+)
+async def test_a_letter_that_is_named_twice_is_replayed_once(
+    nats: EmbeddedNats, words: Descriptors, chosen: tuple[str, ...]
+) -> None:
+    handler = Mended()
+    async with buried(nats, words, handler, calls=1):
+        handler.well = True
+        handler.seen.clear()
+        assert await dlq(nats, 'replay', *chosen) == (0, '1  demo.v1.Words/Ponder  OK\n', '1 of 1 replayed: 1 OK\n')
+        assert len(handler.seen) == 1
+
+
+async def forge(connection: Connection, subject: str, *, header: bytes = b'', payload: bytes = b'') -> None:
+    """Put a letter into the stream, as whoever may publish there can."""
+    letter = DeadLetter(
+        subject=subject, stream='rpc=demo=v1=Words', sequence=1, actor='ponder', cause=Cause.FAILED, reason='none',
+        attempts=1, buried_at=0, header=header, payload=payload,
+    )  # fmt: skip
+    block, data = letter.encode(max_payload=1 << 20)
+    await connection.request(subject_of(subject), data, header=block)
+
+
+async def test_letters_that_somebody_else_has_written(nats: EmbeddedNats, words: Descriptors) -> None:
+    """What they say is neither obeyed by the terminal nor by NATS, and hides no other letter."""
+    handler = Mended()
+    async with buried(nats, words, handler, calls=1) as running:
+        connection = running.connection
+        await forge(connection, 'rpc.demo.v1.Words.Ponder', payload=pondering(10**16).SerializeToString())
+        await forge(connection, 'rpc.demo.v1.Words.Count', header=b'NATS/1.0\r\nNats-Msg-Id: \x1b[2J\r\n\r\n')
+        await forge(connection, '$JS.API.STREAM.PURGE._DEAD')
+        code, out, _ = await dlq(nats, 'show', '--proto', WORDS)
+        assert (code, out.count('letter ')) == (0, 4)
+        assert ('\x1b' in out, r'\x1b[2J' in out) == (False, True)
+        assert 'unreadable' in out  # no Duration has so many seconds
+        code, out, _ = await dlq(nats, 'replay', '4')
+        assert (code, 'its subject is none that an event has' in out) == (1, True)
+        assert len(await lines(nats, 'ls')) == 4
+
+
 async def test_a_rehearsal_does_nothing(nats: EmbeddedNats, words: Descriptors) -> None:
     handler = Mended()
     async with buried(nats, words, handler):
@@ -163,6 +233,8 @@ async def test_dropping(nats: EmbeddedNats, words: Descriptors) -> None:
         assert (code, err) == (0, '1 dropped\n')
         assert [row['letter'] for row in await lines(nats, 'ls')] == [2]
         assert (await dlq(nats, 'drop', '1'))[0::2] == (1, 'natsgate: there is no dead letter 1\n')
+        for none in ('0', '-1', '9' * 30):
+            assert (await dlq(nats, 'show', none))[0::2] == (1, f'natsgate: there is no dead letter {none}\n')
         assert (await dlq(nats, 'drop', '--all'))[0] == 0
         assert (await dlq(nats, 'ls')) == (0, '', 'no dead letters\n')
 

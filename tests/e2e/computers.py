@@ -49,6 +49,8 @@ def fail(request: Count, context: Context) -> Any:
             raise PickyError('this', 'that')
         case 'exit':
             sys.exit(3)
+        case 'interrupt':
+            raise KeyboardInterrupt
         case 'lambda':
             return lambda: None
         case 'kill':

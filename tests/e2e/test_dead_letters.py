@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from demo.v1 import words_pb2
-from support import Stack, connect, running_actors, stack, until, word_actors
+from support import Stack, connect, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.actors import Actor, Actors, Context, Retry
 from natsgate.actors.dead_letters import DeadLetters
@@ -221,6 +221,30 @@ async def test_a_server_that_has_no_room(words: Descriptors, caplog: pytest.LogC
     ):
         assert 'dead letters are not kept' in caplog.text
         await well(running)
+
+
+async def test_a_worker_that_stops_before_a_letter_is_stored(
+    nats: EmbeddedNats, words: Descriptors, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call was answered: it is rather lost to the dead letters than run again by another worker."""
+    runs = []
+
+    async def fail_once_more(request: Any) -> Any:
+        runs.append(request)
+        raise ValueError('no')
+
+    actors = word_actors(Ponder=(fail_once_more, {'bury_failures': True}))
+    async with running_gateway(nats.url, words) as (_, client), running_actors(nats.url, actors) as stopping:
+        api = stopping.connection.api
+        await api(f'STREAM.DELETE.{dead_letter.STREAM}')
+        silent = {'name': 'SILENT', 'subjects': [dead_letter.subject_of('>')], 'no_ack': True}
+        await api('STREAM.CREATE.SILENT', silent)
+        assert (await client.call('Ponder')).reason == 'HANDLER_FAILED'
+        stopping.stop()
+        await until(lambda: 'a dead letter is lost (its worker stops)' in caplog.text, 10)
+        async with running_actors(nats.url, actors) as another:
+            await empty(another.connection, 'rpc=demo=v1=Words')
+    assert len(runs) == 1
 
 
 async def test_a_letter_as_large_as_a_message_may_be(nats: EmbeddedNats) -> None:

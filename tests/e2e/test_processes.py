@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -76,7 +77,8 @@ async def test_errors_travel_back(nats: EmbeddedNats, words: Descriptors, caplog
         assert (aborted.code, aborted.message) == (Code.NOT_FOUND, 'no such word')
         assert dict(aborted.trailing)['trailing'] == '1'
         for how, told in (
-            ('raise', 'ValueError: as told'), ('picky', 'PickyError: this and that'), ('exit', 'SystemExit: 3'),
+            ('raise', 'ValueError: as told'), ('picky', 'PickyError: this and that'),
+            ('exit', 'SystemExit: 3'), ('interrupt', 'KeyboardInterrupt: '),
             ('lambda', 'what it returned cannot leave its process'),
         ):  # fmt: skip
             caplog.clear()
@@ -196,8 +198,8 @@ async def test_what_runs_when_the_worker_stops_is_given_back(nats: EmbeddedNats,
     assert words_pb2.PonderResponse.FromString(ended.data).attempt == 2
 
 
-@pytest.mark.parametrize('stopped', [True, False], ids=['stopped', 'killed'])
-async def test_the_command(nats: EmbeddedNats, words: Descriptors, stopped: bool) -> None:
+@pytest.mark.parametrize('stopped', [signal.SIGTERM, signal.SIGINT, None], ids=['stopped', 'interrupted', 'killed'])
+async def test_the_command(nats: EmbeddedNats, words: Descriptors, stopped: signal.Signals | None) -> None:
     """Its processes have the modules of its protos, and end with it, also when it is killed while they compute."""
     proto = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
     env = {'PYTHONPATH': str(Path(__file__).parent)}
@@ -209,7 +211,7 @@ async def test_the_command(nats: EmbeddedNats, words: Descriptors, stopped: bool
         computing = asyncio.create_task(client.call('Ponder', seconds(1 if stopped else 60), timeout=5))
         await until_busy(client, nats)
         if stopped:
-            os.kill(pid, 15)  # as whoever stops a whole container does
+            os.kill(pid, stopped)  # as whoever stops a whole container does
             worker.stop()
             assert await worker.end() == 0
             assert (await computing).code is Code.OK

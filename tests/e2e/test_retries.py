@@ -65,6 +65,23 @@ async def test_a_method_that_may_run_twice_is_run_again(nats: EmbeddedNats, word
         assert words_pb2.CountResponse.FromString(ended.data).words == 3
 
 
+async def test_an_event_of_a_stream_made_anew_is_no_other(nats: EmbeddedNats, words: Descriptors) -> None:
+    """It has the sequence of one that was answered a moment ago, and gets an answer of its own."""
+
+    async def count(request: Any, context: Context) -> words_pb2.CountResponse:
+        if request.text == 'again' and context.attempt == 1:
+            raise ValueError('not yet')
+        return words_pb2.CountResponse(words=context.attempt)
+
+    async with stack(nats, words, word_actors(Count=(count, {'retry': Retry(backoff=0.01)}))) as running:
+        assert (await running.client.call('Count', words_pb2.CountRequest())).code is Code.OK
+        before = running.actors.workers[0].puller._generation
+        await running.actors.connection.api('STREAM.DELETE.rpc=demo=v1=Words')
+        await until(lambda: running.actors.workers[0].puller._generation > before, 10)
+        ended = await running.client.call('Count', words_pb2.CountRequest(text='again'), timeout=5)
+        assert words_pb2.CountResponse.FromString(ended.data).words == 2
+
+
 async def test_other_methods_are_answered_at_once(nats: EmbeddedNats, words: Descriptors) -> None:
     handler = Failing(until=2)
     async with stack(nats, words, word_actors(Ponder=handler)) as running:

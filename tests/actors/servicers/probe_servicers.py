@@ -22,6 +22,8 @@ Step = tuple[str, str]
 
 
 def code_of(word: str) -> Any:
+    if word == 'None':
+        return None
     return int(word) if word.isdigit() else grpc.StatusCode[word]
 
 
@@ -91,7 +93,8 @@ def abortion(text: str) -> tuple[Any, ...]:
     """The arguments of abort() in `NOT_FOUND gone | a=1`."""
     status, bar, trailing = text.partition(' | ')
     code, _, details = status.partition(' ')
-    return (code_of(code), details, pairs_of(trailing)) if bar else (code_of(code), details)
+    told = None if details == 'None' else details
+    return (code_of(code), told, pairs_of(trailing)) if bar else (code_of(code), told)
 
 
 async def wait_for(verb: str, text: str, context: Any) -> None:
