@@ -78,9 +78,12 @@ async def call(
         on_response(response)
 
     started = time.perf_counter()
-    # One kind of call does for all four: on the wire there is no difference.
-    stream: Any = channel.stream_stream(f'/{method.containing_service.full_name}/{method.name}')
-    running = stream(metadata=tuple(metadata), timeout=timeout)
+    # On the wire there is no difference. But grpc.aio makes INTERNAL of whatever status comes while a message is being
+    # written, so a single one goes out as the call begins.
+    kind = channel.stream_stream if method.client_streaming else channel.unary_stream
+    begin: Any = kind(f'/{method.containing_service.full_name}/{method.name}')
+    request = () if method.client_streaming else (await anext(messages),)
+    running = begin(*request, metadata=tuple(metadata), timeout=timeout)
     try:
         await _converse(running, messages, on_data)
     except grpc.aio.AioRpcError as error:
@@ -132,7 +135,8 @@ async def _converse(running: Any, messages: AsyncIterator[bytes], on_data: Calla
     async def write() -> None:
         async for message in messages:
             await running.write(message)
-        await running.done_writing()
+        if isinstance(running, grpc.aio.StreamStreamCall):
+            await running.done_writing()
 
     reading, writing = (
         asyncio.create_task(read(), name='client/read'),

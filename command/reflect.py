@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,35 +23,31 @@ async def reflected(channel: grpc.aio.Channel, timeout: float | None) -> Descrip
     """The descriptors of all services. Raises AioRpcError, and Unaskable when the server has no reflection."""
     messages = load([_PROTO]).message_class
     for version in _VERSIONS:
-        reflection = _Reflection(channel, version, messages, timeout)
         try:
-            return await reflection.descriptors()
+            return await _Reflection(channel, version, messages, timeout).descriptors()
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-        finally:
-            reflection.close()
     raise Unaskable('the server does not tell its services (it has no reflection): give --proto FILE')
 
 
 class _Reflection:
-    """One reflection call: question, answer, question, answer."""
+    """Questions, each a call of its own.
+
+    In one that goes on, grpc.aio may make INTERNAL of the UNIMPLEMENTED that comes while the first question is written.
+    """
 
     def __init__(
         self, channel: grpc.aio.Channel, version: str, messages: Callable[[str], Any], timeout: float | None
     ) -> None:
         self._request = messages('grpc.reflection.v1.ServerReflectionRequest')
-        stream: Any = channel.stream_stream(
+        self._call: Any = channel.unary_stream(
             f'/{_REFLECTION}{version}.ServerReflection/ServerReflectionInfo',
             request_serializer=self._request.SerializeToString,
             response_deserializer=messages('grpc.reflection.v1.ServerReflectionResponse').FromString,
         )
-        self._running = stream(timeout=timeout)
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._files: dict[str, FileDescriptorProto] = {}
-
-    def close(self) -> None:
-        """End the call."""
-        self._running.cancel()
 
     async def descriptors(self) -> Descriptors:
         """All that the server tells."""
@@ -73,9 +68,10 @@ class _Reflection:
             self._files.setdefault(file.name, file)
 
     async def _ask(self, **question: str) -> Any:
-        with contextlib.suppress(asyncio.InvalidStateError):  # the call has ended: reading tells how
-            await self._running.write(self._request(**question))
-        answer = await self._running.read()
+        left = None if self._deadline is None else max(0, self._deadline - time.monotonic())
+        running = self._call(self._request(**question), timeout=left)
+        answer = await running.read()
+        running.cancel()
         if answer is grpc.aio.EOF:
             raise Unaskable('the server ended its reflection without an answer: give --proto FILE')
         return answer

@@ -12,9 +12,12 @@ import grpc
 import pytest
 from support import running_actors, running_gateway
 
+from natsgate.command import client
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.jsons import NoJson, Splitter
+from natsgate.command.reflect import reflected
+from natsgate.events import Code
 from natsgate.gateway.protos import Descriptors
 
 WORDS = str(Path(__file__).parent.parent.parent / 'protos' / 'demo' / 'v1' / 'words.proto')
@@ -120,6 +123,23 @@ async def test_a_server_without_reflection(nats: EmbeddedNats, words: Descriptor
     assert code == 2, err
     assert 'no reflection' in err
     assert '--proto' in err
+
+
+@pytest.mark.parametrize('what', ['method', 'reflection'])
+async def test_a_status_that_comes_at_once(words: Descriptors, what: str) -> None:
+    """It is heard as it is, however it crosses with the request."""
+    server = grpc.aio.server()
+    port = server.add_insecure_port('127.0.0.1:0')
+    await server.start()
+    for _ in range(300):
+        async with grpc.aio.insecure_channel(f'127.0.0.1:{port}') as channel:
+            if what == 'method':
+                ended = await client.call(channel, words, client.find_method(words, 'demo.v1.Words/Count'), TEXT)
+                assert ended.code is Code.UNIMPLEMENTED, ended
+            else:
+                with pytest.raises(client.Unaskable, match='no reflection'):
+                    await reflected(channel, 10)
+    await server.stop(0)
 
 
 async def test_a_server_that_has_only_v1alpha(address: str, nats: EmbeddedNats) -> None:
