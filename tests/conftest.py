@@ -1,5 +1,6 @@
 """What tests share: the generated modules of the demo's protos, and a real nats-server for each test that wants one."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,9 @@ from natsgate.gateway.protos import Descriptors, load
 ROOT = Path(__file__).parent.parent
 WORDS_PROTO = ROOT / 'protos' / 'demo' / 'v1' / 'words.proto'
 PROBE_PROTO = ROOT / 'tests' / 'actors' / 'servicers' / 'probe.proto'
+
+# A shell has what it starts in the background ignore SIGINT, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _generated = tempfile.TemporaryDirectory(prefix='natsgate-tests-')
 sys.path.append(_generated.name)
