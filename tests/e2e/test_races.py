@@ -317,10 +317,11 @@ async def test_withdrawn_duplicate(nats, words):
 
 @asynccontextmanager
 async def slow_split(nats, words, edge, *, seconds):
-    """Faults before the gateway, the actors, the gateway and a stub; Split gives one word, after a while."""
+    """Faults before the gateway, the actors, the gateway and a stub; Split gives one word, at first after a while."""
 
-    async def split(request):
-        await asyncio.sleep(seconds)
+    async def split(request, context):
+        if context.attempt == 1:
+            await asyncio.sleep(seconds)
         yield Word(word='a')
 
     async with (
