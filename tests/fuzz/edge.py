@@ -24,8 +24,6 @@ def head(data: bytes) -> None:
     """A request's headers are read as their names say, or refused."""
     sent = list(pairs(data))
     values = dict(sent)
-    if any(name.endswith(b'-bin') and reference.is_overfull(value) for name, value in sent):
-        return
     binary = [reference.binary(value) for name, value in sent if name.endswith(b'-bin')]
     times = [reference.timeout(value) for name, value in sent if name == b'grpc-timeout']
     try:
@@ -61,9 +59,7 @@ def timeout(data: bytes) -> None:
 
 @target('edge', b'YQ', b'YQ==', b',', b'=', b' ', b'-', b'_', b'AAAA', b'\n', b'\xff')
 def binary(data: bytes) -> None:
-    """Base64 as the standard library reads it, with and without padding."""
-    if reference.is_overfull(data):
-        return
+    """Base64, with all its padding or none."""
     try:
         found = list(http.read_binary(data))
     except http.BadRequest:

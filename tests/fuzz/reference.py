@@ -15,7 +15,7 @@ from natsgate.events.parser import MAX_SIZE, Control, Msg
 Messages = list[tuple[int, bytes]]
 
 _OWS = ' \t'
-_B64 = re.compile(rb'(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}={0,2}|[A-Za-z0-9+/]{3}=?)?\Z')  # padded, not, or half
+_B64 = re.compile(rb'(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?\Z')  # padded, or not
 
 
 def headers(block: bytes) -> list[tuple[str, str]] | None:
@@ -75,11 +75,6 @@ def decompressed(data: bytes, encoding: str) -> bytes | None:
         return plain if packed.decompress(data) == plain and packed.eof and not packed.unused_data else None
     except (EOFError, OSError, zlib.error, struct.error):
         return None
-
-
-def is_overfull(value: bytes) -> bool:
-    """Whether there is padding after whole quads, which Python before 3.14 reads and later refuses."""
-    return any(re.fullmatch(rb'(?:[A-Za-z0-9+/]{4})+=+', one.strip()) for one in value.split(b','))
 
 
 def binary(value: bytes) -> list[bytes] | None:
