@@ -289,10 +289,11 @@ async def test_deadline_in_the_queue(nats: EmbeddedNats, words: Descriptors, edg
     """Nobody works: the caller is told at its deadline, and a worker that starts later does not run the call."""
     connection = await connect(nats.url)
     await declare(connection, [word_actors(Count=count).get('count').event])  # type: ignore[union-attr]
-    async with running_gateway(nats.url, words, edge=edge) as (_, client):
+    async with running_gateway(nats.url, words, edge=edge) as (gateway, client):
         ended = await client.call('Count', COUNT, timeout=0.3)
         assert ended.code is Code.DEADLINE_EXCEEDED
         assert 0.29 < ended.seconds < 0.8
+        await gateway.becomes(lambda inside: not inside.waiting)  # its deadline began when the call had reached it
         async with running_actors(nats.url, word_actors(Count=count)) as actors:
             assert (await client.call('Count', COUNT)).code is Code.OK
             assert actors.workers[0].runs == 1
