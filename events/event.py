@@ -59,7 +59,7 @@ class Event(Generic[T]):
                 f"take the event from its service, for example Service.of(words_pb2, 'Words')['Count']"
             )
         if self.serializer is None:
-            object.__setattr__(self, 'serializer', _serializer(self.name, self.schema))
+            object.__setattr__(self, 'serializer', _serializer(self.name, self.schema, self.walnats))
 
     @property
     def subject_name(self) -> str:
@@ -98,7 +98,7 @@ class Event(Generic[T]):
             schema=self.schema,
             serializer=self.serializer or serializer_for(self.schema),
             response_schema=schema,
-            response_serializer=serializer or _serializer(self.name, schema),
+            response_serializer=serializer or _serializer(self.name, schema, self.walnats),
             description=self.description,
             limits=self.limits,
             kind=kind,
@@ -106,9 +106,9 @@ class Event(Generic[T]):
         )
 
 
-def _serializer(name: str, schema: type[T]) -> Serializer[T]:
+def _serializer(name: str, schema: type[T], walnats: bool) -> Serializer[T]:
     try:
-        return serializer_for(schema)
+        return serializer_for(schema, walnats=walnats)
     except ContractError as error:
         raise ContractError(f'event {name!r}: {error}') from error
 

@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo.v1 import words_pb2
-from support import connect, running_actors, running_gateway
+from support import connect, running_actors, running_gateway, until
 from test_presence import SERVING, check
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import Code, ContractError, Event, Events, Limits, StatusError
+from natsgate.events import Clock, Code, ContractError, Event, Events, Limits, StatusError
 from natsgate.events.kind import Kind
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override
@@ -25,6 +26,7 @@ GENERATED = str(Path(words_pb2.__file__).parents[2])
 OTHER_SIDE = Path(__file__).parent / 'other_side.py'
 LENGTH = Event('a.length', str, limits=Limits(age=3600, messages=100), description='how long', walnats=True)
 ANSWERED = LENGTH.with_response(int)
+TICK = Event('tick', datetime, walnats=True)
 COUNT = Event('words.count', words_pb2.CountRequest, walnats=True).with_response(words_pb2.CountResponse)
 TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 
@@ -205,6 +207,26 @@ async def test_an_id_counts_once_whoever_emits_it(nats: EmbeddedNats) -> None:
         with pytest.raises(StatusError, match='ALREADY_EXISTS'):
             await conn.request(ANSWERED, 'four', uid='one')
     assert heard == ['four']
+
+
+async def test_a_tick_of_walnats_is_heard(nats: EmbeddedNats) -> None:
+    heard: list[datetime] = []
+
+    async def hear(moment: datetime) -> None:
+        heard.append(moment)
+
+    async with running_actors(nats.url, Actors(Actor('hear', TICK, hear))):
+        assert (await run(nats, 'tick'))[0] == 0
+        await until(lambda: heard)
+    assert abs((datetime.now(UTC) - heard[0]).total_seconds()) < 60  # its local time is ours
+
+
+async def test_walnats_hears_a_tick(nats: EmbeddedNats) -> None:
+    async with acting(nats, 'tick') as seen, Events(TICK).connect(nats.url) as conn:
+        await Clock(event=TICK, period=0.5).run(conn, burst=True)
+        async with asyncio.timeout(5):
+            moment = datetime.fromisoformat((await seen.readline()).decode().strip())
+    assert (moment.utcoffset(), moment.timestamp() % 0.5) == (timedelta(), 0)
 
 
 def test_walnats_knows_no_streaming_calls() -> None:
