@@ -43,6 +43,8 @@ log = logging.getLogger('natsgate.actors')
 _NO_REPLY = re.compile(r'(?!)')
 _BURIED_WITHIN = 2.0  # seconds for which a worker that stops waits for its dead letters to be stored
 
+_NEARLY_DUE = 0.25  # who gave the event back until it is due may have known the time a little better
+
 CANCELLED_WITHIN = 5.0
 """Seconds after which a handler that goes on although it was cancelled is reported, and its slot given to others."""
 
@@ -177,7 +179,8 @@ class Worker:
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
         if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
-            refusal = Release(left)
+            if delivery.attempt == 1 or left > _NEARLY_DUE:
+                refusal = Release(left)
         message = None
         if refusal is None and not self._client_streams:
             try:

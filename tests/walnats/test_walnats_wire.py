@@ -132,6 +132,28 @@ async def test_a_delayed_request_of_walnats_waits(nats: EmbeddedNats, monkeypatc
     assert attempts == [1]
 
 
+async def test_a_clock_that_is_a_little_off_costs_a_delayed_event_no_attempt(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    async def length(text: str, context: Context) -> int:
+        attempts.append(context.attempt)
+        return len(text)
+
+    async with (
+        running_actors(nats.url, Actors(Actor('length', ANSWERED, length, max_attempts=1))) as actors,
+        Events(ANSWERED).connect(nats.url) as conn,
+    ):
+        await conn.emit(ANSWERED, 'four', delay=0.5)
+        while not (await conn.connection.api('CONSUMER.INFO.a-length.length'))['num_ack_pending']:
+            await asyncio.sleep(0.01)
+        clock = actors.connection.clock
+        monkeypatch.setattr(clock, '_offset', clock._offset - 0.05)  # as another worker may know it
+        await until(lambda: attempts)
+    assert attempts == [1]
+
+
 async def test_an_actor_of_walnats_waits_for_what_we_delay(nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TZ', 'UTC')  # elsewhere, walnats reads another moment than is written
     async with acting(nats, 'length') as seen, Events(LENGTH).connect(nats.url) as conn:
