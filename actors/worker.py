@@ -178,9 +178,9 @@ class Worker:
         job = Job(reply, delivery, head, deadline, context, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
-        if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
-            if delivery.attempt == 1 or left > _NEARLY_DUE:
-                refusal = Release(left)
+        wait = 0.0 if head.due is None else clock.to_local(head.due) - clock.now()
+        if wait > (0 if delivery.attempt == 1 else _NEARLY_DUE):
+            refusal = Release(wait)
         message = None
         if refusal is None and not self._client_streams:
             try:
