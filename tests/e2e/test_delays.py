@@ -216,6 +216,16 @@ async def test_it_waits_as_the_events_are_stored(nats: EmbeddedNats) -> None:
     assert (info['config']['storage'], info['config']['num_replicas']) == ('memory', 1)
 
 
+async def test_a_stream_that_is_gone_is_made_again(nats: EmbeddedNats) -> None:
+    heard = Heard()
+    async with running_actors(nats.url, heard.actors()), Events(REMIND).connect(nats.url) as conn:
+        await conn.emit(REMIND, 'next year', delay=366 * 86400)
+        await conn.connection.api(f'STREAM.DELETE.{delays.STREAM}')
+        await conn.emit(REMIND, 'soon', delay=0.1)
+        await until(lambda: heard.texts)
+    assert heard.texts == ['soon']
+
+
 async def test_without_nats_it_is_said_at_once(nats: EmbeddedNats) -> None:
     async with Events(REMIND).connect(nats.url) as conn:
         await nats.kill()
