@@ -97,13 +97,15 @@ async def test_calls_for_machines(nats: EmbeddedNats, words: Descriptors) -> Non
 
 
 async def test_plain_events_for_people(nats: EmbeddedNats) -> None:
-    async with watching(nats, 'shop.>', 'greet', '--count', '4') as process:
+    async with watching(nats, 'shop.>', 'greet', '--count', '6') as process:
         connection = await connect(nats.url)
+        connection.write(b'PUB shop.\x1b]0;x\x07 1\r\n1\r\nPUB greet 11\r\n"gr\xc3\xbc\xc3\x9fe\xc2\x9b"\r\n')
         connection.write(b'PUB shop.order 7\r\n{"n":1}\r\nPUB greet 2\r\nhi\r\nPUB greet 1\r\n\xff\r\n')
         connection.write(b'HPUB greet 1 1\r\n{\r\n')
         lines = [line.partition('  ')[2] for line in await output(process)]
         await connection.close()
     assert lines == [
+        'shop.\\x1b]0;x\\x07  1', 'greet  "grüße\\x9b"',  # what a terminal would obey
         'shop.order  {"n": 1}', 'greet  "hi"', 'greet  "/w=="',
         'greet  0 bytes that cannot be read: a header block does not begin with NATS/1.0',
     ]  # fmt: skip
