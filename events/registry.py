@@ -21,7 +21,7 @@ from natsgate.events.monitor import Feed, Seen, read
 from natsgate.events.pending import Destination
 from natsgate.events.presence import PresenceWatch
 from natsgate.events.requester import Requester
-from natsgate.events.responses import Responses
+from natsgate.events.responses import Responses, decoded
 from natsgate.events.status import Code, ContractError, StatusError
 from natsgate.events.streams import StreamOptions, check_types, declare, is_interest, limits_of
 from natsgate.events.wire import Response
@@ -167,7 +167,7 @@ class ConnectedEvents:
         response = await self.ask(event, event.encode(message), uid=uid, trace_id=trace_id, meta=meta, timeout=timeout)
         if response.status.code is not Code.OK:
             raise StatusError(response.status, initial=response.initial, trailing=response.trailing)
-        return event.decode_response(response.payload)
+        return decoded(event, response.payload)
 
     async def ask(
         self,

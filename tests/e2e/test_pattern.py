@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from support import connect, running_actors, until
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import CloudEvent, Code, ContractError, Event, Events, StatusError
+from natsgate.events import CloudEvent, Code, ContractError, Event, Events, Kind, StatusError
 
 COUNT_WORDS = Event('count-words', str).with_response(int)
 
@@ -109,6 +110,27 @@ async def test_a_status_raised_by_the_handler_is_raised_here(nats: EmbeddedNats)
         with pytest.raises(StatusError, match='FAILED_PRECONDITION: not now') as raised:
             await conn.request(COUNT_WORDS, 'now')
     assert raised.value.trailing == (('x-left', '3'),)
+
+
+@pytest.mark.parametrize('kind', [Kind.UNARY, Kind.SERVER_STREAMING])
+async def test_a_response_that_cannot_be_read_is_a_status(nats: EmbeddedNats, kind: Kind) -> None:
+    answered = Event('declared-otherwise', str).with_response(str, kind=kind)
+    asked = Event('declared-otherwise', str).with_response(int, kind=kind)
+
+    async def echo(text: str) -> str:
+        return text
+
+    async def echoes(text: str) -> AsyncIterator[str]:
+        while True:
+            yield text
+
+    actor = Actor('echo', answered, echo if kind is Kind.UNARY else echoes)
+    async with running_actors(nats.url, Actors(actor)) as actors, Events(asked).connect(nats.url) as conn:
+        asking = conn.request(asked, 'x') if kind is Kind.UNARY else anext(conn.stream(asked, 'x'))
+        with pytest.raises(StatusError, match='the response cannot be read: the data is not a int') as caught:
+            await asking
+        assert caught.value.status.code is Code.INTERNAL
+        await until(lambda: not actors.workers[0].jobs)
 
 
 async def test_the_handler_sees_metadata_attempt_and_time(nats: EmbeddedNats) -> None:
