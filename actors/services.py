@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from natsgate.actors.registry import Actors
-from natsgate.events import wire
+from natsgate.events import walnats, wire
 from natsgate.events.event import AnyEvent, EventWithResponse
 from natsgate.events.json_schema import content_type, json_schema
 from natsgate.events.status import ContractError
@@ -106,7 +106,7 @@ def _message(schema: Any) -> dict[str, Any]:
 def _reply(event: AnyEvent) -> dict[str, Any]:
     if not isinstance(event, EventWithResponse):
         return {}
-    location = {'location': f'$message.header#/{wire.REPLY}'}
+    location = {'location': f'$message.header#/{walnats.REPLY if event.walnats else wire.REPLY}'}
     return {'reply': {'address': location, 'channel': _ref('channels', f'{event.name}.response')}}
 
 

@@ -84,6 +84,13 @@ def test_an_async_api_document(services: Services) -> None:
     assert set(stock['operations']) == {'stock.pack', 'stock.price'}
 
 
+def test_where_callers_of_walnats_are_answered() -> None:
+    services = Services()
+    services.add('shop', emits=[Event('price', str, walnats=True).with_response(float)])
+    reply = services.async_api()['operations']['shop.emits.price']['reply']
+    assert reply['address'] == {'location': '$message.header#/Walnats-Reply'}
+
+
 @pytest.mark.parametrize(
     ('schema', 'expected'),
     [

@@ -219,6 +219,21 @@ async def test_a_stream_of_walnats_is_never_changed(nats: EmbeddedNats) -> None:
     assert await stream(nats) == before
 
 
+@pytest.mark.parametrize('shared', [True, False])
+async def test_a_stream_of_another_event_is_not_taken(nats: EmbeddedNats, shared: bool) -> None:
+    """In walnats, `a.length` and `a-length` have the same stream."""
+    await run(nats, 'register')
+    before = await stream(nats)
+    event = Event('a-length', str, walnats=shared)
+    async with Events(event).connect(nats.url) as conn:
+        with pytest.raises(ContractError, match=r'stream a-length is that of a\.length'):
+            await conn.register()
+    with pytest.raises(ContractError, match=r'stream a-length is that of a\.length'):
+        async with running_actors(nats.url, Actors(Actor('other', event, print))):
+            pass
+    assert await stream(nats) == before
+
+
 async def test_an_id_counts_once_whoever_emits_it(nats: EmbeddedNats) -> None:
     heard: list[str] = []
     async with (
