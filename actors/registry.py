@@ -150,8 +150,8 @@ class ConnectedActors:
     ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
-        `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
-        running handlers are cancelled too and their events given back at once.
+        `burst`: end as soon as the queues are empty, delayed events that are due included; for tests and jobs by the
+        clock. When it is cancelled instead, running handlers are cancelled too and their events given back at once.
         `max_jobs`: how many events are at work at a time in all actors together; each consumer has one at least.
         `initializer`: called first in each process that runs handlers. `discovery`: answer NATS' own tools what is
         served here (`nats service ls`).
@@ -177,18 +177,20 @@ class ConnectedActors:
             for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
-        emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
+        emitter = Emitter(self.connection, (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
         services = Discovery(self.connection, self.workers if discovery else ())
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
+            await emitter.open()
+            if burst:
+                await emitter.caught_up()
             for puller in pullers:
                 await puller.open()
             await given_up.open()
             await beats.open()
-            await emitter.open()
             await services.open()
             self.listening.set()
             if burst:

@@ -137,6 +137,20 @@ async def test_one_of_the_workers_emits_it(nats: EmbeddedNats) -> None:
     assert len(heard.texts) == 51
 
 
+async def test_what_is_due_is_in_a_burst(nats: EmbeddedNats) -> None:
+    heard = Heard()
+    other = Actor('other', Event('never.delayed', str), Heard())
+    async with Actors(other, *heard.actors()).connect(nats.url) as actors, Events(REMIND).connect(nats.url) as conn:
+        await actors.register()
+        await asyncio.gather(*(conn.emit(REMIND, str(number), delay=0.1) for number in range(50)))
+        await conn.emit(REMIND, 'later', delay=60)
+        while (await conn.connection.api(f'CONSUMER.INFO.{delays.STREAM}.remind=me'))['num_pending'] < 50:
+            await asyncio.sleep(0.02)
+        await actors.listen(burst=True)
+    assert len(heard.texts) == 50
+    assert 'later' not in heard.texts
+
+
 async def test_a_method_can_wait_too(nats: EmbeddedNats) -> None:
     from demo.v1 import words_pb2
 
