@@ -40,13 +40,19 @@ async def test_a_feed_of_all_events(nats: EmbeddedNats) -> None:
     assert 'NATS/1.0' in seen[3].problem
 
 
-async def test_a_feed_that_nobody_reads(nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, 'MOST', 2)
+@pytest.mark.parametrize(('limit', 'most'), [('MOST', 2), ('MOST_BYTES', 7)])
+async def test_a_feed_that_nobody_reads(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(monitor, limit, most)
     async with Events(GREET).connect(nats.url) as conn, conn.monitor() as feed:
         for _ in range(5):
             await conn.emit(GREET, 'hi')
         await until(lambda: feed.missed == 3)
         assert [(await anext(feed)).message for _ in range(2)] == ['hi', 'hi']
+        await conn.emit(GREET, 'again')
+        async with asyncio.timeout(5):
+            assert (await anext(feed)).message == 'again'
 
 
 @asynccontextmanager
