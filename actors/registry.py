@@ -29,6 +29,7 @@ from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.dead_letter import DeadLetterLimits
 from natsgate.events.event import Limits
 from natsgate.events.registry import Server, connected
+from natsgate.events.sampling import keep_sampled
 from natsgate.events.service import SERVICE_LIMITS
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions, check_types, declare, limits_of
@@ -180,6 +181,8 @@ class ConnectedActors:
         emitter = Emitter(self.connection, (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
         services = Discovery(self.connection, self.workers if discovery else ())
+        streams = {actor.event.stream_name for actor in self._actors}
+        clock = asyncio.create_task(keep_sampled(self.connection, streams), name='actors/clock')
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
@@ -202,6 +205,7 @@ class ConnectedActors:
             raise
         finally:
             await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter, services), beats, calls))
+            clock.cancel()
 
     async def _drain(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from support import connect, running_actors, until, words_service
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import CloudEvent, ContractError, Event, Events, Limits, StatusError, delays
+from natsgate.events.clock import BrokerClock
+from natsgate.events.connection import Connection, ConnectOptions
 from natsgate.events.streams import StreamOptions
 
 REMIND = Event('remind.me', str)
@@ -228,6 +231,29 @@ async def test_it_waits_as_the_events_are_stored(nats: EmbeddedNats) -> None:
         await conn.emit(REMIND, 'x', delay=60)
         info = await conn.connection.api(f'STREAM.INFO.{delays.STREAM}')
     assert (info['config']['storage'], info['config']['num_replicas']) == ('memory', 1)
+
+
+@pytest.mark.parametrize('offset', [-30, 30])
+@pytest.mark.parametrize('shared', [False, True])
+async def test_a_producer_whose_clock_is_wrong(nats: EmbeddedNats, offset: int, shared: bool) -> None:
+    """Neither its delays nor its deadlines are; it has declared no stream, which would have told it the time."""
+    event = Event('remind', str, walnats=shared).with_response(str)
+    came: list[float] = []
+
+    async def remind(text: str) -> str:
+        came.append(time.monotonic())
+        return text
+
+    clock = BrokerClock(wall=lambda: time.time() + offset)
+    async with running_actors(nats.url, Actors(Actor('remind', event, remind))):
+        connection = Connection(ConnectOptions(servers=(nats.url,)), clock=clock)
+        await connection.open()
+        async with Events(event).connect(connection) as conn:
+            assert await conn.request(event, 'x', timeout=5) == 'x'
+            began = time.monotonic()
+            await conn.emit(event, 'x', delay=0.5)
+            await until(lambda: len(came) == 2)
+    assert came[1] - began >= 0.5
 
 
 async def test_a_stream_that_is_gone_is_made_again(nats: EmbeddedNats) -> None:
