@@ -177,7 +177,16 @@ async def test_a_failure_is_no_result_for_walnats(nats: EmbeddedNats, caplog: py
         async with Events(ANSWERED).connect(nats.url) as conn:
             with pytest.raises(StatusError, match='NOT_FOUND: none'):  # we can be told
                 await conn.request(ANSWERED, 'four')
-    assert 'left without an answer' in caplog.text
+    assert 'left without an answer: NOT_FOUND: none' in caplog.text
+
+
+async def test_a_response_that_is_too_large_is_no_result_either(caplog: pytest.LogCaptureFixture) -> None:
+    actors = Actors(Actor('length', ANSWERED, lambda text: 10**3000))
+    async with EmbeddedNats(config='max_payload: 2048') as nats, running_actors(nats.url, actors):
+        code, out, error = await request(nats, 'four', timeout=0.5)
+    assert (code, out) == (1, '')
+    assert 'TimeoutError' in error
+    assert 'left without an answer: RESOURCE_EXHAUSTED' in caplog.text
 
 
 async def test_actors_of_both_share_the_work(nats: EmbeddedNats) -> None:
