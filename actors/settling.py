@@ -168,8 +168,8 @@ class Settling:
         wanted = _FOREVER
         if self._actor.event.walnats and walnats.takes_only_data(job.head.reply):
             if response.status.code is not Code.OK:  # nobody could tell it from a result
-                event, why = job.head.id or job.delivery, StatusError(response.status)
-                log.warning('actor %s: %s is left without an answer: %s', self._actor.name, event, why)
+                event, status = job.head.id or job.delivery, response.status
+                log.warning('actor %s: %s is left without an answer: %s', self._actor.name, event, status)
                 return
             wanted = walnats.RESPONSE_WANTED
         remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()

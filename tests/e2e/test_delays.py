@@ -195,7 +195,7 @@ async def test_a_full_queue_takes_it_later_and_one_that_never_could_is_given_up(
         await conn.emit(event, 'first', sync=True)
         await until(lambda: heard)
         await conn.emit(event, 'x' * 1000, delay=0.1)
-        await until(lambda: 'is refused by its stream' in caplog.text)
+        await until(lambda: 'is refused by its stream: RESOURCE_EXHAUSTED: too large' in caplog.text)
         await conn.emit(event, 'second', delay=0.1)
         connection = await connect(nats.url)
         while (await connection.api(f'CONSUMER.INFO.{delays.STREAM}.narrow'))['num_redelivered'] == 0:
