@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from natsgate.events.clock import seconds_of
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.event import Event
+from natsgate.events.sampling import keep_sampled, sample
 from natsgate.events.status import ContractError, StatusError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ MINUTE_PASSED = Event('minute-passed', datetime)
 """What a Clock emits unless it is told otherwise."""
 
 _AGAIN = 1.0
+_SAMPLED_WITHIN = 1.0
+_LOOK = 1.0
 _LATE = 500_000  # microseconds; a stream recognizes ids for longer, unless its events live for less
 _EARLY = 0.1  # seconds by which another clock may have been early
 
@@ -47,12 +50,27 @@ class Clock:
 
     async def run(self, conn: ConnectedEvents, *, burst: bool = False) -> None:
         """Tick until it is cancelled; in a `burst` once. A tick that cannot be emitted is tried until the next one."""
+        streams = [self.event.stream_name]
+        if not conn.connection.clock.sampled:  # the ticks would be those of this computer's clock
+            await sample(conn.connection, streams, timeout=_SAMPLED_WITHIN)
+        sampling = asyncio.create_task(keep_sampled(conn.connection, streams), name=f'clock/{self.event.name}/time')
+        try:
+            await self._tick(conn, burst=burst)
+        finally:
+            sampling.cancel()
+
+    async def _tick(self, conn: ConnectedEvents, *, burst: bool) -> None:
         period = round(self.period * 1e6)
         clock = conn.connection.clock
         tick = clock.to_broker(clock.now()) // period
         while True:
-            tick = max(tick + 1, clock.to_broker(clock.now()) // period)  # earlier ones that were missed are over
-            await asyncio.sleep(clock.to_local(tick * period) - clock.now())
+            current = clock.to_broker(clock.now()) // period
+            coming = max(current, min(tick, current + 1) + 1)  # missed ones are over, but the latest; time may go back
+            left = clock.to_local(coming * period) - clock.now()
+            await asyncio.sleep(min(left, _LOOK))
+            if left > _LOOK:  # the time is known better by now
+                continue
+            tick = coming
             await self._emit(conn, tick * period, until=(tick + 1) * period)
             if burst:
                 return

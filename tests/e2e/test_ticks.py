@@ -12,6 +12,8 @@ from support import running_actors, until
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Clock, Code, ContractError, Event, Events, Limits, Status, StatusError
+from natsgate.events.clock import BrokerClock
+from natsgate.events.connection import Connection, ConnectOptions
 
 TICK = Event('tick', datetime)
 
@@ -106,6 +108,26 @@ async def test_after_a_standstill_the_latest_tick_stands_for_all(nats: EmbeddedN
             after = [(await anext(feed)).message for _ in range(3)]
             ticking.cancel()
     assert (after[-1] - before).total_seconds() > 1
+
+
+@pytest.mark.parametrize('offset', [-30, 30])
+@pytest.mark.parametrize('known', [True, False])
+async def test_a_clock_on_a_computer_whose_own_is_wrong(nats: EmbeddedNats, offset: int, known: bool) -> None:
+    connection = Connection(
+        ConnectOptions(servers=(nats.url,)), clock=BrokerClock(wall=lambda: time.time() + offset)
+    )  # fmt: skip
+    await connection.open()
+    async with Events(TICK).connect(nats.url) as other, Events(TICK).connect(connection) as conn:
+        if known:
+            await other.register()
+        ticking = asyncio.create_task(Clock(event=TICK, period=0.5).run(conn))
+        if not known:  # it cannot be learnt before there is a stream
+            await asyncio.sleep(0.1)
+            await other.register()
+        async with other.monitor() as feed, asyncio.timeout(8):
+            while abs(time.time() - (await anext(feed)).message.timestamp()) > 10:
+                assert not known
+            ticking.cancel()
 
 
 @pytest.mark.parametrize('period', [0, -1, 1e12, float('nan')])
