@@ -230,3 +230,5 @@ class ConnectedActors:
     def stop(self) -> None:
         """Have listen() take nothing more and return."""
         self._stopping.set()
+        for worker in self.workers:  # a burst waits for nothing else
+            worker.puller.empty.set()

@@ -182,6 +182,29 @@ async def test_emit_reaches_every_actor_and_waits_for_none(nats: EmbeddedNats) -
     assert sorted(heard, key=str) == sorted([(who, {'n': n}) for who in ('billing', 'stock') for n in (1, 2)], key=str)
 
 
+async def test_a_burst_without_an_end_can_be_stopped(nats: EmbeddedNats) -> None:
+    event = Event('again', str)
+    runs = 0
+
+    async def again(text: str) -> None:
+        nonlocal runs
+        runs += 1
+        await conn.emit(event, text, sync=True)
+        await asyncio.sleep(0.02)  # so that the next one is there before this one is done
+
+    async with (
+        Actors(Actor('again', event, again)).connect(nats.url) as actors,
+        Events(event).connect(nats.url) as conn,
+    ):
+        await actors.register()
+        await conn.emit(event, 'x', sync=True)
+        listening = asyncio.create_task(actors.listen(burst=True))
+        await until(lambda: runs > 10)
+        actors.stop()
+        async with asyncio.timeout(5):
+            await listening
+
+
 async def test_emit_without_a_stream_says_so(nats: EmbeddedNats) -> None:
     event = Event('nowhere', str)
     async with Events(event).connect(nats.url) as conn:
