@@ -139,6 +139,8 @@ class ConnectedEvents:
         the event waits before any actor gets it, in a stream of its own; it is always stored before this returns, and
         an event of the same id that waits already is replaced.
         """
+        if isinstance(event, EventWithResponse) and event.kind is not Kind.UNARY:
+            raise ContractError(f'event {event.name}: it streams ({event.kind.value}); make the call with stream()')
         destination = self._destination(event)
         uid, pairs, extra = _described(uid, trace_id, meta)
         head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)

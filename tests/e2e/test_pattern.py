@@ -233,6 +233,15 @@ async def test_requests_of_events_that_were_not_connected_are_refused(nats: Embe
             await conn.request(COUNT_WORDS, 'x')
 
 
+@pytest.mark.parametrize('kind', [Kind.SERVER_STREAMING, Kind.CLIENT_STREAMING, Kind.BIDI])
+async def test_a_streaming_event_is_not_emitted(nats: EmbeddedNats, kind: Kind) -> None:
+    """No actor could run it without a caller."""
+    event = Event('streams', str).with_response(str, kind=kind)
+    async with Events(event).connect(nats.url) as conn:
+        with pytest.raises(ContractError, match='event streams: it streams'):
+            await conn.emit(event, 'x')
+
+
 async def test_events_and_actors_share_a_connection(nats: EmbeddedNats) -> None:
     connection = await connect(nats.url)
     async with (
