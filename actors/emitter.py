@@ -39,7 +39,7 @@ class Emitter:
             self._sids.append(await self._connection.subscribe(subject, on_due, queue=delays.EMITTERS))
 
     async def caught_up(self) -> None:
-        """Wait until what was due before open() is emitted, by this worker or by another."""
+        """Wait until what was due before open() is given out, to this worker or to another."""
         loop = asyncio.get_running_loop()
         until = loop.time() + delays.ACK_WAIT
         for stream in self._patterns:
@@ -47,8 +47,6 @@ class Emitter:
                 if not await self._pending(stream):
                     break
                 await asyncio.sleep(_LOOK_AGAIN)
-        if self._running:
-            await asyncio.wait(self._running)
 
     async def close(self) -> None:
         """Take nothing more. What is not acknowledged by then is given to another."""
@@ -90,6 +88,16 @@ class Emitter:
     def _settle(self, reply: bytes, body: bytes | None) -> None:
         if body is not None:
             self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (reply, len(body), body))
+
+
+async def emit_what_is_due(connection: Connection, events: Iterable[AnyEvent]) -> None:
+    """Emit what is due by now, as far as no other worker does, and be done."""
+    emitter = Emitter(connection, events)
+    try:
+        await emitter.open()
+        await emitter.caught_up()
+    finally:
+        await emitter.close()
 
 
 def _pattern(event: AnyEvent) -> str:

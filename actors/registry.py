@@ -17,7 +17,7 @@ from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.credit import Budget
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.discovery import Discovery
-from natsgate.actors.emitter import Emitter
+from natsgate.actors.emitter import Emitter, emit_what_is_due
 from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
 from natsgate.actors.middleware import Middleware, checked
@@ -162,6 +162,8 @@ class ConnectedActors:
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
         async with executing(self._actors, initializer) as executors:
             with watching():
+                if burst:
+                    await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
                 await self._listen(executors, budget, burst, drain_timeout, discovery)
 
     async def _listen(
@@ -179,7 +181,7 @@ class ConnectedActors:
             for actor in puller.source.actors
         )
         beats = Beats(self.connection, self.workers)
-        emitter = Emitter(self.connection, (actor.event for actor in self._actors))
+        emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
         misaddressed = Misaddressed(self.connection, () if burst else self._actors, self.dead_letters)
         services = Discovery(self.connection, self.workers if discovery else ())
@@ -189,14 +191,12 @@ class ConnectedActors:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
                 await worker.open()
-            await emitter.open()
-            if burst:
-                await emitter.caught_up()
             for puller in pullers:
                 await puller.open()
             await given_up.open()
             await misaddressed.open()
             await beats.open()
+            await emitter.open()
             await services.open()
             self.listening.set()
             if burst:

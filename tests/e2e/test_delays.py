@@ -9,6 +9,7 @@ import pytest
 from support import connect, running_actors, until, words_service
 
 from natsgate.actors import Actor, Actors, Context
+from natsgate.actors.emitter import Emitter
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import CloudEvent, ContractError, Event, Events, Limits, StatusError, delays
 from natsgate.events.clock import BrokerClock
@@ -152,6 +153,25 @@ async def test_what_is_due_is_in_a_burst(nats: EmbeddedNats) -> None:
         await actors.listen(burst=True)
     assert len(heard.texts) == 50
     assert 'later' not in heard.texts
+
+
+async def test_a_burst_that_waits_for_what_is_due_can_be_cancelled(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    async def always(self: Emitter, stream: str) -> int:
+        looks.append(stream)
+        return 1
+
+    monkeypatch.setattr(Emitter, '_pending', always)
+    async with Heard().actors().connect(nats.url) as actors:
+        await actors.register()
+        listening = asyncio.create_task(actors.listen(burst=True))
+        await until(lambda: looks)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
 
 
 async def test_a_method_can_wait_too(nats: EmbeddedNats) -> None:
