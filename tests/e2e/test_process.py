@@ -77,6 +77,7 @@ async def test_nats_is_away(edge: str) -> None:
         (('--proto', 'not-there.proto'), 'not-there.proto'),
         (('--tls-cert', WORDS), 'tls-cert and tls-key: one needs the other'),
         (('--tls-cert', 'not-there.pem', '--tls-key', WORDS), 'not-there.pem: '),
+        (('--tls-cert', WORDS, '--tls-key', WORDS), 'natsgate: tls: certificate, key or authority cannot be read: '),
     ],
 )
 async def test_bad_settings(arguments: tuple[str, ...], says: str, edge: str) -> None:
