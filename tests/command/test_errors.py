@@ -181,6 +181,7 @@ def test_usage(run: Run, arguments: list[str], parts: list[str]) -> None:
         (['work', 'generated:ACTORS', '--proto', HELLO], ['generated has no Actors called ACTORS']),
         (['work', 'nothing:ACTORS'], ['nothing', 'no Actors called ACTORS']),
         (['work', 'nothing:OTHERS'], ['nothing', 'no Actors called OTHERS']),
+        (['work', 'plain:ACTRS'], ["no Actors called ACTRS, did you mean 'ACTORS'?"]),
         (['work', 'handler:ACTORS'], ["actor 'a'", 'handler.py:3', 'must take the message']),
         (['work', 'twice:ACTORS'], ["actor 'a'", 'declared twice', 'twice.py:4']),
         (['work', 'untyped:ACTORS'], ["event 'e': no serializer", 'untyped.py:3']),
@@ -258,6 +259,14 @@ async def test_nats_without_jetstream(run: Run, without_jetstream: str) -> None:
     async with program('serve', '--proto', WORDS, '--nats', url, '--listen', '127.0.0.1:0') as gateway:
         await gateway.says('has no JetStream')
         await gateway.says('serving')
+
+
+async def test_a_user_who_may_not_ask_jetstream(run: Run) -> None:
+    config = 'authorization { users = [{ user: a, password: b, permissions: { publish: { deny: "$JS.API.>" } } }] }'
+    async with EmbeddedNats(config=config) as strict:
+        actors = ('natsgate.command.demo.actors:ACTORS', '--proto', WORDS)
+        done = run('work', *actors, '--nats', strict.url, '--nats-user', 'a', NATSGATE_NATS_PASSWORD='b')
+    told(done, FAILED, '$JS.API.STREAM.INFO.rpc=demo=v1=Words: no answer', 'docs/security.md')
 
 
 async def test_a_port_in_use(nats: EmbeddedNats, run: Run) -> None:
