@@ -90,11 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fill_standard_files() -> None:
     """What was closed by whoever starts us must not become another file's number, which uvloop ends the process for."""
-    for number in range(3):
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, 'w' if number else 'r', closefd=False))  # noqa: SIM115  it stays open
 
 
 def parser() -> argparse.ArgumentParser:
