@@ -202,6 +202,7 @@ def test_configuration(run: Run, arguments: list[str], parts: list[str]) -> None
         (['Cuont'], ["'demo.v1.Words/Cuont'", "did you mean 'demo.v1.Words/Count'"]),
         (['Count', '{"txt": 1}'], ['demo.v1.CountRequest', 'txt']),
         (['Count', '{'], ['demo.v1.CountRequest', 'breaks off']),
+        (['Count', '[]'], ['demo.v1.CountRequest', 'begin with {']),
         (['Count', '{} {}'], ['2 messages', 'Count takes one']),
         (['Echo', '{} nope'], ['demo.v1.Word', "'nope'"]),
     ],
@@ -277,6 +278,11 @@ async def test_a_port_in_use(nats: EmbeddedNats, run: Run) -> None:
         done = run('serve', '--proto', WORDS, '--nats', nats.url, '--listen', address)
         told(done, FAILED, address, 'in use')
         assert 'add_port' not in done.stderr, 'gRPC has its say too'
+
+
+def test_a_socket_in_no_folder(nats: EmbeddedNats, run: Run) -> None:
+    done = run('serve', '--proto', WORDS, '--nats', nats.url, '--listen', 'unix:/no/folder/socket')
+    told(done, FAILED, 'cannot listen on unix:/no/folder/socket', 'its folder is not there')
 
 
 def test_a_host_that_does_not_exist(run: Run) -> None:
