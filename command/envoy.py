@@ -52,6 +52,8 @@ async def envoy(settings: ServeSettings, arguments: Sequence[str]) -> int:
             passing.cancel()
     if insisted:
         return 128 + insisted
+    if code == 0 and not stop.asked:
+        return 1  # as Envoy ends when it cannot listen; it has said so
     return code if code >= 0 else 128 - code
 
 

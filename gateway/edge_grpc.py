@@ -90,7 +90,7 @@ class GrpcEdge:
         except RuntimeError as error:
             reason = 'the port is in use, or the address is not of this host'
             if address.startswith('unix'):
-                reason = 'its folder is not there or not ours, or something else has its name'
+                reason = 'something else has its name'
             raise OSError(f'cannot listen on {address}: {reason}') from error
         host, colon, _ = address.rpartition(':')
         return f'{host}:{port}' if colon and not address.startswith('unix') else address

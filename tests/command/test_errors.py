@@ -280,11 +280,6 @@ async def test_a_port_in_use(nats: EmbeddedNats, run: Run) -> None:
         assert 'add_port' not in done.stderr, 'gRPC has its say too'
 
 
-def test_a_socket_in_no_folder(nats: EmbeddedNats, run: Run) -> None:
-    done = run('serve', '--proto', WORDS, '--nats', nats.url, '--listen', 'unix:/no/folder/socket')
-    told(done, FAILED, 'cannot listen on unix:/no/folder/socket', 'its folder is not there')
-
-
 def test_a_host_that_does_not_exist(run: Run) -> None:
     told(run('serve', '--proto', WORDS, '--listen', 'no-such-host.invalid:5'), FAILED, "host 'no-such-host.invalid'")
 
