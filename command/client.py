@@ -105,6 +105,8 @@ async def _messages(
     try:
         async for request in requests:
             message = descriptors.message_class(name)()
+            if not request.lstrip().startswith('{') and not name.startswith('google.protobuf.'):
+                raise jsons.NoJson('it does not begin with {')  # json_format takes [] for a message
             json_format.Parse(request, message, descriptor_pool=descriptors.pool)
             yield message.SerializeToString()
     except (jsons.NoJson, json_format.ParseError) as error:

@@ -26,13 +26,13 @@ ACTIONS = ('ls', 'show', 'replay', 'drop')
 DLQ_HELP = """\
 ls lists dead letters, show prints them with their messages, replay has them run once more, drop removes them.
 
-LETTER is the number that ls gives. Without any, --method, --since and --reason say which; replay and drop want one of
+LETTER is the number that ls gives. Instead, --method, --since and --reason say which; replay and drop want one of
 them, or --all. Messages are decoded if their protos are given, by a flag or in natsgate.toml.
 
 A replayed call gets a new deadline (--timeout). It is removed from the dead letters if the answer is OK; otherwise it
 stays. An event that nobody answers is put back into its stream, for the actor that failed alone.
 
-The exit code is 0, or 1 if not all that was to be replayed ended well.
+The exit code is 0, or 1 if not all that was to be replayed ended well, or if there is no such letter.
 """
 
 _TEXT = 60  # characters of a reason in a list
@@ -42,6 +42,8 @@ async def dlq(settings: DlqSettings, overrides: Overrides, action: str, numbers:
     """Do it; returns the exit code. Raises ContractError, Unaskable, NatsAway, NoLetter."""
     book = Book.of(settings, overrides)
     selected = selection(settings, book, numbers)
+    if numbers and (settings.method or settings.reason or settings.since is not None or settings.all):
+        raise Unaskable(f'{action} which ones? give their numbers, or what they have in common, not both')
     if action in ('replay', 'drop') and selected.is_all and not settings.all:
         raise Unaskable(f'{action} which ones? give their numbers, --method, --since or --reason; or --all')
     async with connecting(settings) as connection:
@@ -58,9 +60,6 @@ async def dlq(settings: DlqSettings, overrides: Overrides, action: str, numbers:
             raise NatsAway(no_jetstream(settings)) from error
         except ApiError as error:
             raise NatsAway(f'stream {dead_letter.STREAM}: {error.description}') from error
-        except TimeoutError as error:
-            text = f'NATS does not answer about stream {dead_letter.STREAM}; may this user do that? (docs/security.md)'
-            raise NatsAway(text) from error
 
 
 async def _list(settings: DlqSettings, book: Book, found: AsyncIterator[Kept]) -> int:

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from natsgate.command.ports import check_hosts, reserved
 from natsgate.command.serve import credentials_of, options_of
 from natsgate.command.signals import Stop, leave_it_to_the_parent
 from natsgate.command.values import split_address
-from natsgate.events.status import ContractError
 from natsgate.gateway.envoy import envoy_config
 
 log = logging.getLogger('natsgate.command')
@@ -54,6 +52,8 @@ async def envoy(settings: ServeSettings, arguments: Sequence[str]) -> int:
             passing.cancel()
     if insisted:
         return 128 + insisted
+    if code == 0 and not stop.asked:
+        return 1  # as Envoy ends when it cannot listen; it has said so
     return code if code >= 0 else 128 - code
 
 
@@ -61,11 +61,6 @@ def _tls(settings: ServeSettings) -> tuple[Path, Path, Path | None] | None:
     credentials_of(settings)
     if not settings.tls_cert or not settings.tls_key:
         return None
-    try:  # as for the ports: Envoy would say it late, and in many words
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: '')
-    except ssl.SSLError as error:
-        raise ContractError(f'tls: certificate, key or authority cannot be read: {error.reason or error}') from error
     return settings.tls_cert, settings.tls_key, settings.tls_client_ca
 
 

@@ -87,16 +87,20 @@ class Book:
         descriptors = descriptors_of(settings)
         return cls(descriptors, {route.subject: route for route in routes_of(descriptors, overrides).values()})
 
-    def subject(self, name: str) -> str:
-        """The subject that a method, a service or an event has. Raises Unaskable for a method that is not there."""
+    def subjects(self, name: str) -> tuple[str, ...]:
+        """Those that a method, a service or an event has. Raises Unaskable for a method that is not there.
+
+        Without protos nobody knows which of them a name without `/` is: it may be any.
+        """
         routes = self.by_subject.values()
         if '/' not in name:
-            return f'{SERVICE_PREFIX}{name}.*' if any(route.service == name for route in routes) else name
+            named = (route.subject for route in routes if name in (route.service, route.method[1:].replace('/', '.')))
+            return (name, f'{SERVICE_PREFIX}{name}', f'{SERVICE_PREFIX}{name}.*', *named)
         if self.descriptors is not None:
             method = find_method(self.descriptors, name)
             name = f'{method.containing_service.full_name}/{method.name}'
         known = (route.subject for route in routes if route.method == f'/{name}')
-        return next(known, SERVICE_PREFIX + name.strip('/').replace('/', '.'))
+        return (next(known, SERVICE_PREFIX + name.strip('/').replace('/', '.')),)
 
     def name(self, subject: str) -> str:
         """A subject as people know it: the method's name, or the event's."""
@@ -128,7 +132,7 @@ def selection(settings: DlqSettings, book: Book, numbers: Iterable[int]) -> Sele
     """What the command line means. Raises Unaskable."""
     return Selection(
         numbers=tuple(numbers),
-        subjects=tuple(map(book.subject, settings.method)),
+        subjects=tuple(subject for name in settings.method for subject in book.subjects(name)),
         causes=frozenset(map(Cause, settings.reason)),
         after=0.0 if settings.since is None else time.time() - settings.since,
     )

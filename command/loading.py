@@ -13,6 +13,7 @@ from typing import Any
 from natsgate.actors import Actor, Actors
 from natsgate.command.modules import Modules
 from natsgate.command.options import ProtoSettings
+from natsgate.command.settings import did_you_mean
 from natsgate.command.values import duration
 from natsgate.events.event import AnyEvent, EventWithResponse
 from natsgate.events.status import ContractError
@@ -117,7 +118,9 @@ def _import_one(name: str) -> Actors:
     if isinstance(found, Actor):
         return Actors(found)
     if not isinstance(found, Actors):
-        raise ContractError(f'actors {name!r}: {module_name} has no Actors called {attribute}')
+        there = [name for name, it in vars(module).items() if isinstance(it, Actor | Actors)]
+        hint = did_you_mean(attribute, there)
+        raise ContractError(f'actors {name!r}: {module_name} has no Actors called {attribute}{hint}')
     return found
 
 

@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    _fill_standard_files()
     parsed, others = parser().parse_known_args(arguments)
     flags = vars(parsed)
     if others:
@@ -85,6 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _told(error, flags['command'])
+
+
+def _fill_standard_files() -> None:
+    """What was closed by whoever starts us must not become another file's number, which uvloop ends the process for."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, 'w' if number else 'r', closefd=False))  # noqa: SIM115  it stays open
 
 
 def parser() -> argparse.ArgumentParser:

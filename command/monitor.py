@@ -62,13 +62,18 @@ def watched_subjects(what: tuple[str, ...], routes: Mapping[str, Route]) -> list
         raise ContractError("nothing to watch: give --proto FILE, or an event's name")
     found: set[str] = set()
     for name in what:
-        named = {route.subject for route in routes.values() if name in (route.method[1:], route.service)}
+        named = {route.subject for route in routes.values() if name in _names_of(route)}
         if not named and not _is_pattern(name):
             known = {route.method[1:] for route in routes.values()} | {route.service for route in routes.values()}
             raise ContractError(f'{name!r} is neither a method nor an event{did_you_mean(name, known)}')
         found |= named or {name}
     chosen = found or set(routes)
     return sorted(one for one in chosen if not any(one != other and covers(other, one) for other in chosen))
+
+
+def _names_of(route: Route) -> tuple[str, ...]:
+    method = route.method[1:]
+    return method, method.replace('/', '.'), route.service  # with a dot too, as `natsgate call` takes it
 
 
 def _is_pattern(name: str) -> bool:

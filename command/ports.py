@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from natsgate.events.status import ContractError
 
 
 async def check_hosts(addresses: Sequence[str]) -> None:
-    """Raise OSError for an address whose host does not exist; gRPC would say that the port is in use."""
+    """Raise OSError for a host, or a socket's folder, that is not there; gRPC would say that the port is in use."""
     loop = asyncio.get_running_loop()
     for address in addresses:
         if found := split_address(address):
@@ -21,6 +22,8 @@ async def check_hosts(addresses: Sequence[str]) -> None:
                 await loop.getaddrinfo(*found, type=socket.SOCK_STREAM)
             except socket.gaierror as error:
                 raise OSError(f'cannot listen on {address}: host {found[0]!r}: {_reason(error)}') from error
+        elif not os.access(folder := os.path.dirname(address.removeprefix('unix:')) or '.', os.W_OK | os.X_OK):
+            raise OSError(f'cannot listen on {address}: {folder}: no such folder, or it is not ours to write in')
 
 
 @contextmanager

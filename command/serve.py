@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
 from dataclasses import fields
 
 import grpc
@@ -92,6 +93,10 @@ def credentials_of(settings: ServeSettings) -> grpc.ServerCredentials | None:
     try:
         key, chain = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
         authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: '')
+    except ssl.SSLError as error:  # gRPC would take it for a port in use; Envoy would say it late, and in many words
+        raise ContractError(f'tls: certificate, key or authority cannot be read: {error.reason or error}') from error
     except OSError as error:
         raise ContractError(f'tls: {error.filename}: {error.strerror}') from error
     return grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=authority is not None)

@@ -117,6 +117,19 @@ class Client(nats.aio.client.Client):
         except (ValueError, KeyError, TypeError) as error:
             log.warning('NATS: an INFO that cannot be read was passed over: %s', error)
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # nats-py encrypts only where the server demands it: one that does not would be told the password in clear,
+        # and so would whoever stands before it.
+        if initial_connection and self._wants_tls():
+            if not (info.get('tls_required') or info.get('tls_available')):
+                raise nats.errors.Error('it offers no TLS, without which nothing is said to it')
+            info['tls_required'] = True
+        await super()._process_info(info, initial_connection)
+
+    def _wants_tls(self) -> bool:
+        scheme = self._current_server.uri.scheme if self._current_server else ''
+        return scheme == 'tls' or (scheme == 'nats' and not self.options.keys().isdisjoint(('tls', 'tls_hostname')))
+
     async def _process_err(self, err_msg: str) -> None:
         if 'permissions violation' in err_msg:
             await self._error_cb(nats.errors.Error(f'nats: {err_msg}'))

@@ -280,7 +280,11 @@ class Connection:
         """
         asked_at = self.clock.now()
         payload = b'' if body is None else json.dumps(body).encode()
-        _, data = await self.request(f'$JS.API.{verb}', payload, timeout=timeout)
+        try:
+            _, data = await self.request(f'$JS.API.{verb}', payload, timeout=timeout)
+        except TimeoutError as late:  # what a user may not publish, NATS drops without an answer
+            said = str(late) or 'no answer; may this user ask for it? (docs/security.md)'
+            raise TimeoutError(f'$JS.API.{verb}: {said}') from None
         answer: dict[str, Any] = json.loads(data)
         if error := answer.get('error'):
             raise ApiError(error.get('code', 0), error.get('err_code', 0), error.get('description', ''))

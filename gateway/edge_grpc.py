@@ -88,9 +88,10 @@ class GrpcEdge:
             else:
                 port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
-            raise OSError(
-                f'cannot listen on {address}: the port is in use, or the address is not of this host'
-            ) from error
+            reason = 'the port is in use, or the address is not of this host'
+            if address.startswith('unix'):
+                reason = 'something else has its name'
+            raise OSError(f'cannot listen on {address}: {reason}') from error
         host, colon, _ = address.rpartition(':')
         return f'{host}:{port}' if colon and not address.startswith('unix') else address
 

@@ -29,6 +29,8 @@ _IMPORT = re.compile(r'(?:^|;)\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"\s*;', 
 _PACKAGE = re.compile(r'(?:^|;)\s*package\s+([\w.]+)\s*;', re.MULTILINE)
 _PLACE = re.compile(r':\d+:\d+: ')
 _WITHIN = 60.0
+_APART: dict[str, Any] = {'capture_output': True, 'timeout': _WITHIN, 'start_new_session': True}
+"""Ctrl-C in a terminal goes to the whole group, and is ours alone: a child that it ends says nothing of its files."""
 _OUR_PROTOS = Path(__file__).resolve().parent.parent / 'protos'
 
 _READ_PACKAGE = """
@@ -165,7 +167,7 @@ def _protoc(root: Path, names: Sequence[str], include: Sequence[Path], output: S
     roots = dict.fromkeys([root, *(folder.resolve() for folder in include), *_known_roots()])
     command = [sys.executable, '-m', 'grpc_tools.protoc', *(f'-I{folder}' for folder in roots), *output, *names]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN, check=False)  # noqa: S603
+        done = subprocess.run(command, text=True, check=False, **_APART)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise ContractError(f'{root}: protoc did not end within {_WITHIN:.0f} s') from None
     if done.returncode:
@@ -192,7 +194,7 @@ def _read_set(source: Path) -> descriptor_pb2.FileDescriptorSet:
 def _read_package(found: dict[str, descriptor_pb2.FileDescriptorProto], package: str) -> set[str]:
     command = [sys.executable, '-c', _READ_PACKAGE, package]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_WITHIN, check=False)  # noqa: S603
+        done = subprocess.run(command, check=False, **_APART)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise ContractError(f'package {package!r}: importing it did not end within {_WITHIN:.0f} s') from None
     if done.returncode:

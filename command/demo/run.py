@@ -159,7 +159,8 @@ async def _workers(url: str, count: int) -> AsyncIterator[list[Process]]:
 @asynccontextmanager
 async def _gateway(url: str, keep: bool) -> AsyncIterator[tuple[Process, str]]:
     port = PORT if keep and _is_free(PORT) else 0
-    async with started(['serve', '--proto', str(PROTO), '--nats', url, '--listen', f'127.0.0.1:{port}']) as gateway:
+    where = ('--nats', url, '--listen', f'127.0.0.1:{port}')
+    async with started(['serve', '--proto', str(PROTO), *where, '--drain-delay', '0']) as gateway:  # no proxies here
         line = await gateway.says('serving ')
         yield gateway, line.rpartition(' ')[2]
 

@@ -108,7 +108,7 @@ def example(tmp_path: Path) -> Path:
 async def test_the_example_before_and_after(nats: EmbeddedNats, example: Path) -> None:
     descriptors = load([example / 'library.proto'])
     server = await asyncio.create_subprocess_exec(
-        sys.executable, 'server.py', cwd=example, stdout=asyncio.subprocess.PIPE
+        sys.executable, 'server.py', '127.0.0.1:0', cwd=example, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert server.stdout is not None

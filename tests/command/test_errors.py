@@ -181,6 +181,7 @@ def test_usage(run: Run, arguments: list[str], parts: list[str]) -> None:
         (['work', 'generated:ACTORS', '--proto', HELLO], ['generated has no Actors called ACTORS']),
         (['work', 'nothing:ACTORS'], ['nothing', 'no Actors called ACTORS']),
         (['work', 'nothing:OTHERS'], ['nothing', 'no Actors called OTHERS']),
+        (['work', 'plain:ACTRS'], ["no Actors called ACTRS, did you mean 'ACTORS'?"]),
         (['work', 'handler:ACTORS'], ["actor 'a'", 'handler.py:3', 'must take the message']),
         (['work', 'twice:ACTORS'], ["actor 'a'", 'declared twice', 'twice.py:4']),
         (['work', 'untyped:ACTORS'], ["event 'e': no serializer", 'untyped.py:3']),
@@ -201,6 +202,7 @@ def test_configuration(run: Run, arguments: list[str], parts: list[str]) -> None
         (['Cuont'], ["'demo.v1.Words/Cuont'", "did you mean 'demo.v1.Words/Count'"]),
         (['Count', '{"txt": 1}'], ['demo.v1.CountRequest', 'txt']),
         (['Count', '{'], ['demo.v1.CountRequest', 'breaks off']),
+        (['Count', '[]'], ['demo.v1.CountRequest', 'begin with {']),
         (['Count', '{} {}'], ['2 messages', 'Count takes one']),
         (['Echo', '{} nope'], ['demo.v1.Word', "'nope'"]),
     ],
@@ -260,6 +262,14 @@ async def test_nats_without_jetstream(run: Run, without_jetstream: str) -> None:
         await gateway.says('serving')
 
 
+async def test_a_user_who_may_not_ask_jetstream(run: Run) -> None:
+    config = 'authorization { users = [{ user: a, password: b, permissions: { publish: { deny: "$JS.API.>" } } }] }'
+    async with EmbeddedNats(config=config) as strict:
+        actors = ('natsgate.command.demo.actors:ACTORS', '--proto', WORDS)
+        done = run('work', *actors, '--nats', strict.url, '--nats-user', 'a', NATSGATE_NATS_PASSWORD='b')
+    told(done, FAILED, '$JS.API.STREAM.INFO.rpc=demo=v1=Words: no answer', 'docs/security.md')
+
+
 async def test_a_port_in_use(nats: EmbeddedNats, run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
@@ -276,6 +286,14 @@ def test_a_host_that_does_not_exist(run: Run) -> None:
 
 def test_debug_shows_the_traceback(run: Run) -> None:
     assert 'Traceback' in run('serve', '--debug', '--proto', 'missing.proto').stderr
+
+
+@pytest.mark.parametrize('closed', ['<&-', '>&-', '2>&-', '<&- >&- 2>&-'])
+def test_standard_files_that_are_closed(closed: str) -> None:
+    command = [sys.executable, '-m', 'natsgate.command.main', 'call', '127.0.0.1:1', '--proto', WORDS]
+    shell = ['sh', '-c', f'"$@" {closed}', 'sh', *command, 'demo.v1.Words/Count', '-']
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.split(':')[0]) == (FAILED, '' if '2' in closed else 'UNAVAILABLE')
 
 
 def test_a_call_to_nobody(run: Run) -> None:

@@ -127,6 +127,7 @@ async def test_it_stops_when_it_is_told(nats: EmbeddedNats) -> None:
     ('what', 'expected'),
     [
         (('demo.v1.Words/Count',), ['rpc.demo.v1.Words.Count']),
+        (('demo.v1.Words.Count',), ['rpc.demo.v1.Words.Count']),
         (('orders.*', 'orders.new', 'demo.v1.Words/Count'), ['orders.*', 'rpc.demo.v1.Words.Count']),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from natsgate.command import restarts
 from natsgate.command.options import WorkSettings
 from natsgate.command.parent import Children, parent
+from natsgate.command.spawn import spawned
 from natsgate.events.status import ContractError
 
 CHILD = """
@@ -105,3 +106,14 @@ async def test_none_is_started_any_more_when_all_are_to_stop(place: Place) -> No
 async def test_too_many() -> None:
     with pytest.raises(ContractError, match=f'workers: {restarts.MOST + 1} are too many, at most {restarts.MOST}'):
         await parent(WorkSettings(workers=restarts.MOST + 1), ['false'])
+
+
+async def test_a_process_that_nobody_waits_for() -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    process, ready = await spawned([sys.executable, '-c', 'input()'], number=1, settings={})
+    ready.cancel()
+    await process.wait()
+    for _ in range(3):  # turns of the loop, in which the end of the pipe is read
+        await asyncio.sleep(0)
+    assert problems == []

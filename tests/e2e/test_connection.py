@@ -1,12 +1,16 @@
 """The connection to NATS: what peers and servers send must not end it, and what ends it must be mended."""
 
 import asyncio
+import json
+import ssl
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support import connect, until
+from support import certify, connect, until
 
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events.connection import ConnectOptions, Disconnected, NoResponders, open_connection
@@ -194,3 +198,44 @@ async def test_lines_of_a_server(lines: tuple[bytes, ...], anew: bool) -> None:
         await connection.synced()
         assert bool(lost) == anew
         await connection.close()
+
+
+TLS = 'tls {{ cert_file: "{0}/nats.pem", key_file: "{0}/nats.key"{1} }}\nallow_non_tls: {2}\n'
+
+
+@pytest.mark.parametrize(
+    ('more', 'clear_too', 'first'),
+    [('', 'false', {}), ('', 'true', {}), (', handshake_first: true', 'false', {'tls_handshake_first': True})],
+    ids=['demanded', 'offered', 'first'],
+)
+async def test_tls(tmp_path: Path, more: str, clear_too: str, first: dict[str, bool]) -> None:
+    await certify(tmp_path, 'nats')
+    auth = {'tls': ssl.create_default_context(cafile=tmp_path / 'nats.pem'), 'tls_hostname': 'nats.test', **first}
+    async with EmbeddedNats(config=TLS.format(tmp_path, more, clear_too)) as server:
+        connection = await open_connection(ConnectOptions(servers=[server.url], auth=auth), timeout=5)
+        await exchange(connection)
+        with urllib.request.urlopen(f'{server.monitor_url}/connz') as answer:  # noqa: ASYNC210
+            (client,) = json.load(answer)['connections']
+        assert client['tls_version'].startswith('1.')
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ('scheme', 'auth'),
+    [('tls', {}), ('nats', {'tls': ssl.create_default_context()}), ('nats', {'tls_hostname': 'nats.test'})],
+)
+async def test_a_server_without_tls_is_told_no_password(scheme: str, auth: dict[str, Any]) -> None:
+    heard = b''
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        writer.write(b'INFO {"server_id": "x", "version": "2.12.0", "headers": true, "max_payload": 9}\r\n')
+        heard += await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, '127.0.0.1', 0) as server:
+        url = f'{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}'
+        options = ConnectOptions(servers=[url], auth={'user': 'u', 'password': 'secret', **auth})
+        with pytest.raises(TimeoutError, match='no TLS'):
+            await open_connection(options, timeout=1)
+    assert heard == b''

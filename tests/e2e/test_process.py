@@ -58,6 +58,15 @@ async def test_a_host_that_is_not_there(nats: EmbeddedNats, edge: str) -> None:
     assert line.startswith("natsgate: cannot listen on nobody.invalid:0: host 'nobody.invalid': ")
 
 
+async def test_a_socket_that_cannot_be(nats: EmbeddedNats, edge: str, tmp_path: Path) -> None:
+    code, (line,) = await fails(*serve(edge), '--nats', nats.url, '--listen', 'unix:/no/folder/socket')
+    assert code == 1
+    assert line.startswith('natsgate: cannot listen on unix:/no/folder/socket: /no/folder: no such folder')
+    code, lines = await fails(*serve(edge), '--nats', nats.url, '--listen', f'unix:{tmp_path}')
+    assert code == 1
+    assert str(tmp_path) in lines[-1]
+
+
 async def test_nats_is_away(edge: str) -> None:
     """It waits, says so, and gives up."""
     began = time.monotonic()
@@ -77,6 +86,7 @@ async def test_nats_is_away(edge: str) -> None:
         (('--proto', 'not-there.proto'), 'not-there.proto'),
         (('--tls-cert', WORDS), 'tls-cert and tls-key: one needs the other'),
         (('--tls-cert', 'not-there.pem', '--tls-key', WORDS), 'not-there.pem: '),
+        (('--tls-cert', WORDS, '--tls-key', WORDS), 'natsgate: tls: certificate, key or authority cannot be read: '),
     ],
 )
 async def test_bad_settings(arguments: tuple[str, ...], says: str, edge: str) -> None:

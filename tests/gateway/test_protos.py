@@ -1,5 +1,6 @@
 """Descriptors from every source, and the routes that they make."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -185,3 +186,18 @@ def test_a_config_file_beats_the_option(shop: Descriptors) -> None:
 def test_routes_that_cannot_be(shop: Descriptors, overrides: dict[str, Override], part: str) -> None:
     with pytest.raises(ContractError, match=part):
         routes(shop, overrides)
+
+
+def test_ctrl_c_does_not_reach_what_reads_protos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal sends it to the whole group; protoc's end would be told as a fault of the protos."""
+    python, told = tmp_path / 'python', tmp_path / 'sessions'
+    python.write_text(
+        f'#!{sys.executable}\nimport os, sys\nopen({str(told)!r}, "a").write(f"{{os.getsid(0)}} ")\n'
+        f'os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, 'executable', str(python))
+    load([WORDS])
+    sessions = set(map(int, told.read_text().split()))
+    assert sessions
+    assert os.getsid(0) not in sessions
