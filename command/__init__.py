@@ -1,1 +1,1 @@
-"""x"""
+"""The command `natsgate`, and what it runs."""

@@ -10,12 +10,13 @@ from typing import Any
 import grpc
 
 from natsgate.command import client
-from natsgate.command.check import table
+from natsgate.command.channel import channel
 from natsgate.command.loading import descriptors_of, has_protos
 from natsgate.command.options import CallSettings
 from natsgate.command.reflect import reflected
+from natsgate.command.terminal import harmless, table
 from natsgate.events.kind import Kind
-from natsgate.events.status import Code, ContractError
+from natsgate.events.status import Code
 from natsgate.gateway.protos import Descriptors
 
 HELP = """\
@@ -37,9 +38,9 @@ class CallFailed(Exception):  # noqa: N818
 
 async def call(settings: CallSettings, address: str, method: str | None, data: str | None) -> str:
     """Make the call; returns what to print at its end. Raises CallFailed with the same, ContractError, Unaskable."""
-    async with _channel(settings, address) as channel:
+    async with channel(settings, address, max_receive_message_length=-1, max_send_message_length=-1) as gateway:
         try:
-            descriptors = await _descriptors(settings, channel)
+            descriptors = await _descriptors(settings, gateway)
         except grpc.aio.AioRpcError as error:
             raise CallFailed(_told(settings, client.failed(error), streamed=False)) from error
         if method is None:
@@ -47,7 +48,7 @@ async def call(settings: CallSettings, address: str, method: str | None, data: s
         place = 'the protos given' if has_protos(settings) else 'what the server tells'
         found = client.find_method(descriptors, method, place)
         outcome = await client.call(
-            channel, descriptors, found, data or '', metadata=settings.header, timeout=settings.timeout or None,
+            gateway, descriptors, found, data or '', metadata=settings.header, timeout=settings.timeout or None,
             on_response=lambda response: _print(settings, response) if found.server_streaming else None,
         )  # fmt: skip
     told = _told(settings, outcome, streamed=found.server_streaming)
@@ -56,8 +57,8 @@ async def call(settings: CallSettings, address: str, method: str | None, data: s
     return told
 
 
-async def _descriptors(settings: CallSettings, channel: grpc.aio.Channel) -> Descriptors:
-    return descriptors_of(settings) if has_protos(settings) else await reflected(channel, settings.timeout or None)
+async def _descriptors(settings: CallSettings, gateway: grpc.aio.Channel) -> Descriptors:
+    return descriptors_of(settings) if has_protos(settings) else await reflected(gateway, settings.timeout or None)
 
 
 def _listed(descriptors: Descriptors, output: str) -> str:
@@ -76,21 +77,10 @@ def _listed(descriptors: Descriptors, output: str) -> str:
     return '\n'.join(table([('METHOD', 'KIND', 'REQUEST', 'RESPONSE'), *rows]))
 
 
-def _channel(settings: CallSettings, address: str) -> grpc.aio.Channel:
-    options = [('grpc.max_receive_message_length', -1), ('grpc.max_send_message_length', -1)]
-    if settings.tls_ca is None:
-        return grpc.aio.insecure_channel(address, options=options)
-    try:
-        authority = settings.tls_ca.read_bytes()
-    except OSError as error:
-        raise ContractError(f'tls-ca: {settings.tls_ca}: {error.strerror}') from error
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority), options=options)
-
-
 def _print(settings: CallSettings, response: Any) -> None:
     """One of several responses."""
     shown = {'response': response} if settings.output == 'json' else response
-    print(json.dumps(shown, ensure_ascii=False), flush=True)
+    print(harmless(json.dumps(shown, ensure_ascii=False)), flush=True)
 
 
 def _told(settings: CallSettings, outcome: client.Outcome, *, streamed: bool) -> str:
@@ -113,11 +103,16 @@ def _as_text(outcome: client.Outcome, verbose: bool, streamed: bool) -> str:
         lines += [f'trailing  {key}: {value}' for key, value in _texts(outcome.trailing)]
         lines += [f'took      {outcome.seconds * 1000:.1f} ms']
     if outcome.code is Code.OK:
-        response = [] if streamed else [json.dumps(outcome.response, indent=2, ensure_ascii=False)]
+        response = [] if streamed else _pretty(outcome.response)
         return '\n'.join([*lines, *response])
-    lines.append(f'{outcome.code.name}: {outcome.message}')
-    lines += [json.dumps(detail, indent=2, ensure_ascii=False) for detail in outcome.details]
+    lines.append(harmless(f'{outcome.code.name}: {outcome.message}'))
+    for detail in outcome.details:
+        lines += _pretty(detail)
     return '\n'.join(lines)
+
+
+def _pretty(value: object) -> list[str]:
+    return [harmless(line) for line in json.dumps(value, indent=2, ensure_ascii=False).split('\n')]
 
 
 def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> list[list[str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 
 from natsgate.command.loading import Overrides, check_answers, descriptors_of, import_actors, routes_of
 from natsgate.command.options import CheckSettings
+from natsgate.command.terminal import table
 from natsgate.gateway.routes import Route
 
 
@@ -30,9 +30,3 @@ def _row(route: Route) -> dict[str, object]:
 def _cells(route: Route) -> tuple[str, ...]:
     timeout = '-' if route.timeout is None else f'{route.timeout:g}s'
     return route.method[1:], route.kind.value, route.subject, route.stream, timeout
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from natsgate.command.check import table
 from natsgate.command.client import Unaskable
 from natsgate.command.letters import Book, Kept, Selection, letters, row, selection, whole
 from natsgate.command.loading import Overrides
 from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import DlqSettings
 from natsgate.command.replay import Replay, Replayed, obstacle
+from natsgate.command.terminal import table
 from natsgate.events import dead_letter
 from natsgate.events.connection import ApiError, Connection, NoResponders
 from natsgate.events.dead_letter import one_line

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from natsgate.command.channel import channel
 from natsgate.command.options import HealthcheckSettings
 from natsgate.events.status import ContractError
 
@@ -33,21 +33,21 @@ class Unhealthy(Exception):  # noqa: N818
 async def healthcheck(settings: HealthcheckSettings, address: str) -> str:
     """Ask; returns what to print. A timeout of 0 is none. Raises Unhealthy, ContractError."""
     asked = repr(settings.service) if settings.service else 'the gateway'
-    async with _channel(settings, address) as channel:
+    async with channel(settings, address, enable_http_proxy=0, enable_retries=0) as gateway:
         try:
             async with asyncio.timeout(settings.connect_timeout or None):
-                await channel.channel_ready()
+                await gateway.channel_ready()
         except TimeoutError:
             raise Unhealthy(NO_CONNECTION, f'{address}: no connection within {settings.connect_timeout:g} s') from None
-        status = await _status(channel, settings, address)
+        status = await _status(gateway, settings, address)
     if status != 'SERVING':
         raise Unhealthy(NOT_SERVING, f'{address}: {asked} is {status}')
     return status
 
 
-async def _status(channel: grpc.aio.Channel, settings: HealthcheckSettings, address: str) -> str:
+async def _status(gateway: grpc.aio.Channel, settings: HealthcheckSettings, address: str) -> str:
     # A HealthCheckRequest has one field, a string, and a HealthCheckResponse an enum: on the wire they are these.
-    check: Any = channel.unary_unary(
+    check: Any = gateway.unary_unary(
         _CHECK, request_serializer=StringValue.SerializeToString, response_deserializer=Int32Value.FromString
     )
     try:
@@ -76,25 +76,3 @@ def address_to_ask(listen: Sequence[str]) -> str:
         raise ContractError(f'listen: {first!r} does not say where the gateway is: give its address, HOST:PORT')
     # gRPC serves IPv4 too where it listens on [::].
     return f'127.0.0.1:{port}' if host in _WILDCARDS else first
-
-
-def _channel(settings: HealthcheckSettings, address: str) -> grpc.aio.Channel:
-    options: list[tuple[str, Any]] = [('grpc.enable_http_proxy', 0), ('grpc.enable_retries', 0)]
-    client = (settings.tls_client_cert, settings.tls_client_key)
-    if settings.tls_ca is None:
-        if any(client) or settings.tls_server_name:
-            raise ContractError('tls-client-cert, tls-client-key and tls-server-name: they need tls-ca')
-        return grpc.aio.insecure_channel(address, options=options)
-    if any(client) and not all(client):
-        raise ContractError('tls-client-cert and tls-client-key: one needs the other')
-    if settings.tls_server_name:
-        options.append(('grpc.ssl_target_name_override', settings.tls_server_name))
-    authority, chain, key = (_read(file) for file in (settings.tls_ca, *client))
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority, key, chain), options=options)
-
-
-def _read(file: Path | None) -> bytes | None:
-    try:
-        return None if file is None else file.read_bytes()
-    except OSError as error:
-        raise ContractError(f'tls: {file}: {error.strerror}') from error

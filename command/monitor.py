@@ -18,6 +18,7 @@ from natsgate.command.nats import connecting
 from natsgate.command.options import MonitorSettings
 from natsgate.command.settings import did_you_mean
 from natsgate.command.signals import Stop
+from natsgate.command.terminal import harmless
 from natsgate.events import monitor as events
 from natsgate.events import subjects
 from natsgate.events.monitor import Feed, Seen
@@ -141,12 +142,7 @@ def as_text(seen: Seen, method: str, at: datetime) -> str:
     elif seen.message is None and seen.kind != 'unary':
         said = f'({seen.kind} streaming)'
     metadata = ''.join(f'  {key}: {_text(value)}' for key, value in seen.metadata)
-    return f'{at:%H:%M:%S.%f}'[:-3] + _harmless(f'  {name}  {said}{metadata}')
-
-
-def _harmless(text: str) -> str:
-    """Without what a terminal would obey: anybody may emit anything."""
-    return text if text.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return f'{at:%H:%M:%S.%f}'[:-3] + harmless(f'  {name}  {said}{metadata}')
 
 
 def _text(value: str | bytes) -> str:

@@ -165,7 +165,19 @@ class CheckSettings(ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CallSettings(ProtoSettings, LogSettings):
+class ChannelSettings:
+    """How a gateway is spoken to."""
+
+    tls_ca: Path | None = setting(
+        None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
+    )
+    tls_server_name: str | None = setting(None, "the name in the server's certificate", metavar='NAME')
+    tls_client_cert: Path | None = setting(None, 'show the server this certificate', parse=path, metavar='FILE')
+    tls_client_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallSettings(ProtoSettings, ChannelSettings, LogSettings):
     """`natsgate call`."""
 
     header: tuple[tuple[str, str | bytes], ...] = setting(
@@ -177,9 +189,6 @@ class CallSettings(ProtoSettings, LogSettings):
         short='H',
     )
     timeout: float = setting(10.0, 'the deadline of the call; 0: none', parse=duration)
-    tls_ca: Path | None = setting(
-        None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
-    )
     verbose: bool = setting(False, 'show metadata and time too', parse=boolean)
     output: str = setting('text', 'text for people, json for machines', parse=one_of('text', 'json'))
 
@@ -213,18 +222,12 @@ class DlqSettings(NatsSettings, ProtoSettings, LogSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealthcheckSettings(LogSettings):
+class HealthcheckSettings(ChannelSettings, LogSettings):
     """`natsgate healthcheck`."""
 
     service: str = setting('', 'the service to ask about (default: the whole gateway)', metavar='PKG.SERVICE')
     connect_timeout: float = setting(1.0, 'how long to wait for the connection', parse=duration)
     rpc_timeout: float = setting(1.0, 'how long to wait for the answer', parse=duration)
-    tls_ca: Path | None = setting(
-        None, 'speak TLS, and check the server against these certificates', parse=path, metavar='FILE'
-    )
-    tls_server_name: str | None = setting(None, "the name in the server's certificate", metavar='NAME')
-    tls_client_cert: Path | None = setting(None, 'show the server this certificate', parse=path, metavar='FILE')
-    tls_client_key: Path | None = setting(None, 'its key', parse=path, metavar='FILE')
 
 
 @dataclass(frozen=True, kw_only=True)
