@@ -108,6 +108,30 @@ async def test_it(natsgate_gateway):
     run(project).assert_outcomes(passed=1)
 
 
+def test_another_event_loop_is_told(project: pytest.Pytester) -> None:
+    """What a test starts must end in the loop that it was started in."""
+    (project.path / 'test_hello.py').write_text(
+        """
+import pytest
+from actors import ACTORS
+
+pytestmark = pytest.mark.asyncio(loop_scope='module')
+
+
+async def test_actors(natsgate_actors):
+    await natsgate_actors(ACTORS)
+
+
+async def test_gateway(natsgate_gateway, natsgate_faults):
+    await natsgate_gateway('hello.proto', url=natsgate_faults.url)
+"""
+    )
+    result = run(project)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(['*another event loop*asyncio_default_fixture_loop_scope*'])
+    run(project, '-o', 'asyncio_default_fixture_loop_scope=module').assert_outcomes(passed=2)
+
+
 def test_fixtures_tell_what_they_are(project: pytest.Pytester) -> None:
     lines = run(project, '--fixtures').stdout.str()
     for fixture in ('natsgate_nats', 'natsgate_actors', 'natsgate_gateway', 'natsgate_faults'):
