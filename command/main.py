@@ -132,7 +132,7 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
         case 'work':
             _loop(work(settings, overrides))
         case 'dev':
-            _loop(dev(settings, flags['config']))
+            return _loop(dev(settings, flags['config']))
         case 'check':
             print(check(settings, overrides))
         case 'call':

@@ -36,7 +36,8 @@ async def spawned(
         said = os.read(hear, 1)
         loop.remove_reader(hear)
         os.close(hear)
-        ready.set_result(bool(said))
+        if not ready.cancelled():
+            ready.set_result(bool(said))
 
     loop.add_reader(hear, on_word)
     return process, ready

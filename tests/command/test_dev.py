@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import grpc
 import pytest
 from support import ROOT, Program, program, until
 
+from natsgate.command import kept
+from natsgate.command.embedded import EmbeddedNats
 from natsgate.gateway.protos import load
 
 HELLO = ROOT / 'examples' / 'hello'
@@ -113,6 +116,101 @@ async def test_a_worker_that_dies_is_started_again(folder: Path) -> None:
         await dev.says('the worker ended with exit code 3; it is started again')
         ending.cancel()
         assert await greet(channel) == 'Hello, world!'
+
+
+IMPORT = 'import hello_pb2\n'
+HANGS = f"""{IMPORT}
+import os, time
+with open('hanging', 'w') as file:
+    print(os.getpid(), file=file)
+time.sleep(3600)
+"""
+
+
+async def process_that_hangs(folder: Path) -> Path:
+    said = folder / 'hanging'
+    await until(lambda: said.exists() and said.read_text(), 20)
+    return Path('/proc', said.read_text().strip())
+
+
+async def test_a_module_that_hangs_is_given_up_when_it_changes(folder: Path, running: Program) -> None:
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'actors.py', IMPORT, HANGS)
+        hanging = await process_that_hangs(folder)
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'actors.py', HANGS, IMPORT)
+        await running.says('the new worker is ready')
+        assert await greet(channel) == 'Hello, world!'
+        assert not hanging.exists()
+
+
+async def test_a_module_that_hangs_does_not_keep_it_from_stopping(folder: Path) -> None:
+    change(folder / 'actors.py', IMPORT, HANGS)
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev:
+        hanging = await process_that_hangs(folder)
+        dev.stop()
+        assert await dev.end() == 0
+        assert not hanging.exists()
+
+
+async def test_a_module_that_hangs_is_told(
+    folder: Path, nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept, 'SLOW', 0.1)
+    monkeypatch.chdir(folder)
+    change(folder / 'actors.py', IMPORT, HANGS)
+    worker = kept.Kept('worker', ['work', 'actors:ACTORS'], 1, {'nats': [nats.url]})
+    starting = asyncio.create_task(worker.renew())
+    hanging = await process_that_hangs(folder)
+    await until(lambda: caplog.records)
+    assert 'the worker is not ready after 0.1 s: does an import hang?' in caplog.text
+    starting.cancel()
+    await asyncio.wait({starting})
+    await worker.stop()
+    assert not hanging.exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+async def test_a_worker_whose_module_hangs_can_be_stopped(number: signal.Signals, folder: Path) -> None:
+    change(folder / 'actors.py', IMPORT, HANGS)
+    async with program('work', cwd=folder) as worker:
+        await process_that_hangs(folder)
+        worker.process.send_signal(number)
+        assert await worker.end() == 0
+        assert worker.lines == []
+
+
+async def test_a_worker_that_is_blocked_is_killed_by_the_second_signal(folder: Path) -> None:
+    blocks = "    if request.name == 'world':\n        __import__('time').sleep(3600)\n    if not request.name:"
+    change(folder / 'actors.py', '    if not request.name:', blocks)
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev, await channel_to(dev) as channel:
+        calling = asyncio.create_task(greet(channel))
+        await dev.says('the event loop has been blocked')
+        children = children_of(dev)
+        dev.stop()
+        await dev.says('stopping: what runs may end')
+        dev.stop()
+        assert await dev.end() == 128 + signal.SIGTERM
+        assert dev.find('it is started again') is None
+        assert [child for child in children if child.exists()] == []
+        calling.cancel()
+
+
+def children_of(dev: Program) -> list[Path]:
+    return [Path('/proc', pid) for pid in Path(f'/proc/{dev.pid}/task/{dev.pid}/children').read_text().split()]
+
+
+async def test_the_contract_counts_although_a_source_changes_meanwhile(folder: Path, running: Program) -> None:
+    """The worker that takes the new contract is given up for a newer one; the gateway that is to follow still does."""
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'hello.proto', 'Says hello', 'Says good morning')
+        await running.says('changed: hello.proto')
+        change(folder / 'actors.py', 'Hello, ', 'Good morning, ')
+        await running.says('changed: actors.py')
+        await running.says('the new gateway is ready')
+        assert await greet(channel) == 'Good morning, world!'
 
 
 async def test_without_protos_there_is_no_gateway(tmp_path: Path) -> None:
