@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import Any
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.kept import DRAIN_TIMEOUT, Kept
 from natsgate.command.loading import has_protos
-from natsgate.command.options import DevSettings
+from natsgate.command.options import DevSettings, NatsSettings
 from natsgate.command.ports import reserved
-from natsgate.command.settings import kebab
+from natsgate.command.settings import kebab, specs
 from natsgate.command.signals import Stop
 from natsgate.events.status import ContractError
 
@@ -28,16 +28,16 @@ log = logging.getLogger('natsgate.command')
 SOURCES, CONTRACTS = {'.py'}, {'.proto', '.toml'}
 """What a file must end with to count: the first have the worker started anew, the others the gateway as well."""
 
-_PASSED_ON = ('log_level', 'log_format', 'proto', 'proto_path', 'proto_package')
-_OWN_NATS: dict[str, Any] = {  # whatever else the config file says of NATS
-    'embedded': False, 'workers': 1, 'nats_tls_ca': None, 'nats_tls_cert': None, 'nats_tls_key': None,
-    'nats_tls_first': False,
-}  # fmt: skip
-_QUICK: dict[str, Any] = {'edge': 'grpc', 'drain_delay': 0.0}
+_PASSED_ON = ('config', 'log_level', 'log_format', 'proto', 'proto_path', 'proto_package')
+_OURS: dict[str, Any] = {  # whatever else the config file says
+    name: spec.default for name, spec in specs(NatsSettings).items() if name.startswith('nats_')
+} | {'embedded': False, 'workers': 1}
+_WORKER: dict[str, Any] = {'replicas': 1}
+_GATEWAY: dict[str, Any] = {'edge': 'grpc', 'cors_origin': (), 'drain_delay': 0.0}
 
 
-async def dev(settings: DevSettings, config: Path | None) -> int:
-    """Run it until a signal says stop. Returns the exit code.
+async def dev(settings: DevSettings, flags: Mapping[str, Any]) -> int:
+    """Run it until a signal says stop. Returns the exit code. `flags`: those that were given, by their settings.
 
     Raises ContractError, and OSError for a port that is in use.
     """
@@ -58,17 +58,12 @@ async def dev(settings: DevSettings, config: Path | None) -> int:
     stop = Stop(again=at_once)
     async with AsyncExitStack() as stack:
         nats = await stack.enter_async_context(EmbeddedNats(port=settings.nats_port or -1))
-        told = {**_OWN_NATS, 'nats': (nats.url,)}
-        common = [
-            *(('--config', str(config)) if config else ()),
-            *_flags(settings),
-            '--drain-timeout',
-            f'{DRAIN_TIMEOUT:g}s',
-        ]
-        kept.append(Kept('worker', ['work', *settings.actors, *common], 1, told))
+        told = _OURS | {'nats': (nats.url,), 'drain_timeout': DRAIN_TIMEOUT}
+        common = _common(flags)
+        kept.append(Kept('worker', ['work', *(flags.get('actors') or ()), *common], 1, told | _WORKER))
         if has_protos(settings):
             listen = stack.enter_context(reserved(settings.listen))
-            kept.append(Kept('gateway', ['serve', *common], 2, told | _QUICK | {'listen': listen}))
+            kept.append(Kept('gateway', ['serve', *common], 2, told | _GATEWAY | {'listen': listen}))
         log.info('NATS is %s%s', nats.url, '' if len(kept) > 1 else '; no protos are given, so there is no gateway')
         for one in kept:
             stack.push_async_callback(one.stop)
@@ -90,17 +85,14 @@ async def _running(coroutine: Any) -> AsyncIterator[asyncio.Task[Any]]:
         await asyncio.wait({task})
 
 
-def _flags(settings: DevSettings) -> list[str]:
-    """The settings that the processes share, as flags: so that those of our own command line count for them too."""
-    found: list[str] = []
+def _common(flags: Mapping[str, Any]) -> list[str]:
+    """Those of our own flags that the processes share. What the file says they read themselves: it may change."""
+    found = ['--debug'] if flags.get('debug') else []
     for name in _PASSED_ON:
-        value = getattr(settings, name)
-        found += _many(f'--{kebab(name)}', map(str, value) if isinstance(value, tuple) else (value,))
+        value = flags.get(name)
+        for one in value if isinstance(value, list) else [value]:
+            found += [] if one is None else [f'--{kebab(name)}', str(one)]
     return found
-
-
-def _many(flag: str, values: Iterable[str]) -> list[str]:
-    return [part for value in values for part in (flag, value)]
 
 
 async def _on_changes(folders: Sequence[Path], kept: Sequence[Kept]) -> None:

@@ -213,6 +213,34 @@ async def test_the_contract_counts_although_a_source_changes_meanwhile(folder: P
         assert await greet(channel) == 'Good morning, world!'
 
 
+async def test_what_is_added_to_the_config_file_counts(folder: Path, running: Program) -> None:
+    await running.says('serving')
+    for file, old, new in (('hello.proto', 'hello', 'bye'), ('actors.py', 'hello', 'bye')):
+        (folder / file.replace('hello', 'bye').replace('actors', 'more')).write_text(
+            (folder / file).read_text().replace(old, new)
+        )
+    change(folder / 'natsgate.toml', '"hello.proto"', '"hello.proto", "bye.proto"')
+    change(folder / 'natsgate.toml', '"actors:ACTORS"', '"actors:ACTORS", "more:ACTORS"')
+    await running.says('working: hello (rpc.hello.v1.Greeter.Hello), bye (rpc.bye.v1.Greeter.Hello)')
+    await running.says('serving bye.v1.Greeter, hello.v1.Greeter')
+
+
+async def test_a_config_file_for_production(folder: Path) -> None:
+    """What it says of the place where it is to run says nothing of this one."""
+    production = """
+edge = "envoy"
+cors-origin = ["*"]
+embedded = true
+workers = 3
+replicas = 3
+nats-creds = "/run/secrets/nats.creds"
+nats-tls-ca = "/run/secrets/ca.pem"
+"""
+    (folder / 'natsgate.toml').write_text(production + (folder / 'natsgate.toml').read_text())
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev, await channel_to(dev) as channel:
+        assert await greet(channel) == 'Hello, world!'
+
+
 async def test_without_protos_there_is_no_gateway(tmp_path: Path) -> None:
     (tmp_path / 'plain.py').write_text(
         'from natsgate.actors import Actor, Actors\nfrom natsgate.events import Event\n'
