@@ -28,6 +28,7 @@ log = logging.getLogger('natsgate.command')
 SOURCES, CONTRACTS = {'.py'}, {'.proto', '.toml'}
 """What a file must end with to count: the first have the worker started anew, the others the gateway as well."""
 
+_LOOK_EVERY = 1.0  # seconds
 _PASSED_ON = ('config', 'log_level', 'log_format', 'proto', 'proto_path', 'proto_package')
 _OURS: dict[str, Any] = {  # whatever else the config file says
     name: spec.default for name, spec in specs(NatsSettings).items() if name.startswith('nats_')
@@ -68,10 +69,11 @@ async def dev(settings: DevSettings, flags: Mapping[str, Any]) -> int:
         for one in kept:
             stack.push_async_callback(one.stop)
         changing = await stack.enter_async_context(_running(_on_changes(settings.watch, kept)))
+        keeping = await stack.enter_async_context(_running(_keep(nats)))
         stopping = await stack.enter_async_context(_running(stop.serving()))
-        await asyncio.wait({changing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if changing.done():
-            changing.result()
+        done, _ = await asyncio.wait({changing, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     return 128 + insisted if insisted else 0
 
 
@@ -83,6 +85,14 @@ async def _running(coroutine: Any) -> AsyncIterator[asyncio.Task[Any]]:
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def _keep(nats: EmbeddedNats) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        if not nats.pid:
+            log.warning('the nats-server has died; it is started again')
+            await nats.start()
 
 
 def _common(flags: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """`natsgate dev`: everything in one command, started anew when a file changes, and no call lost meanwhile."""
 
 import asyncio
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -239,6 +240,27 @@ nats-tls-ca = "/run/secrets/ca.pem"
     (folder / 'natsgate.toml').write_text(production + (folder / 'natsgate.toml').read_text())
     async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev, await channel_to(dev) as channel:
         assert await greet(channel) == 'Hello, world!'
+
+
+async def test_a_nats_server_that_dies_is_started_again(folder: Path, running: Program) -> None:
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        (server,) = [one for one in children_of(running) if b'nats-server' in (one / 'cmdline').read_bytes()]
+        os.kill(int(server.name), signal.SIGKILL)
+        await running.says('the nats-server has died; it is started again')
+        await running.says('NATS: connected again')
+        async with asyncio.timeout(20):  # gateway and worker come back one after the other
+            while not await is_greeted(channel):
+                await asyncio.sleep(0.1)
+
+
+async def is_greeted(channel: grpc.aio.Channel) -> bool:
+    try:
+        return bool(await greet(channel))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return False
+        raise
 
 
 async def test_without_protos_there_is_no_gateway(tmp_path: Path) -> None:

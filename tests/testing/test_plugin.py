@@ -39,12 +39,15 @@ def test_tests_do_not_see_each_other(project: pytest.Pytester) -> None:
     (project.path / 'test_hello.py').unlink()
     (project.path / 'test_isolation.py').write_text(
         """
+import os
+import signal
 from pathlib import Path
 
 import grpc
 import pytest
 from actors import ACTORS
 
+from natsgate.testing import until
 from natsgate.testing.running import connect
 
 PIDS = set()
@@ -74,6 +77,15 @@ async def test_there_is_another_one(natsgate_nats):
     assert await streams(natsgate_nats) == []
 
 
+async def test_killing_the_process(natsgate_nats):
+    os.kill(natsgate_nats.pid, signal.SIGKILL)
+    await until(lambda: not natsgate_nats.pid)
+
+
+async def test_there_is_another_one_again(natsgate_nats):
+    assert await streams(natsgate_nats) == []
+
+
 async def test_a_failing_test_leaves_nothing(natsgate_gateway):
     gateway = await natsgate_gateway('hello.proto', ACTORS, timeout=1)
     assert await gateway.channel.unary_unary('/hello.v1.Greeter/Hello')(b'') == 'never'
@@ -85,7 +97,7 @@ async def test_after_it(natsgate_nats):
 """
     )
     result = run(project)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=8, failed=1)
     result.stdout.fnmatch_lines(['*INVALID_ARGUMENT*'])
     assert not Path(f'/proc/{(project.path / "pid").read_text()}').exists(), 'the server outlives the session'
 
