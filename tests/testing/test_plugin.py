@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,32 @@ async def test_after_it(natsgate_nats):
     result.assert_outcomes(passed=8, failed=1)
     result.stdout.fnmatch_lines(['*INVALID_ARGUMENT*'])
     assert not Path(f'/proc/{(project.path / "pid").read_text()}').exists(), 'the server outlives the session'
+
+
+def test_nothing_outlives_tests_that_are_killed(project: pytest.Pytester) -> None:
+    (project.path / 'test_hello.py').write_text(
+        """
+import os
+import signal
+from pathlib import Path
+
+from natsgate.testing import program
+
+
+async def test_killed(natsgate_nats):
+    arguments = ('work', 'actors:ACTORS', '--proto', 'hello.proto', '--nats', natsgate_nats.url)
+    async with program(*arguments) as worker:
+        await worker.says('working')
+        Path('pids').write_text(f'{natsgate_nats.pid} {worker.pid}')
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    run(project)
+    left = [Path('/proc', pid) for pid in (project.path / 'pids').read_text().split()]
+    deadline = time.monotonic() + 10
+    while (still := [one for one in left if one.exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (len(left), still) == (2, [])
 
 
 def test_strict_mode_of_pytest_asyncio(project: pytest.Pytester) -> None:
