@@ -71,6 +71,13 @@ class Actors:
         """The actor of this name, or None."""
         return next((actor for actor in self._actors if actor.name == name), None)
 
+    def __getitem__(self, name: str) -> Actor:
+        """The actor of this name. Raises ContractError, with those that there are."""
+        if (found := self.get(name)) is None:
+            known = ', '.join(sorted(actor.name for actor in self._actors)) or 'none'
+            raise ContractError(f'no actor {name!r}; there are {known}')
+        return found
+
     def __iter__(self) -> Iterator[Actor]:
         return iter(self._actors)
 

@@ -144,7 +144,7 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
         case 'work':
             _loop(work(settings, overrides))
         case 'dev':
-            _loop(dev(settings, flags['config']))
+            return _loop(dev(settings, flags))
         case 'check':
             print(check(settings, overrides))
         case 'call':
@@ -170,8 +170,9 @@ def _resolved(flags: dict[str, Any]) -> tuple[Any, Overrides, tuple[str, ...]]:
     place = place or DEFAULT_FILE
     file = read_file(place, known) if given or place.exists() else {}
     kind = COMMANDS[flags['command']][0]
-    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
     child = Child.from_environment(os.environ)
+    told = child.settings if child else {}
+    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place, told=told)
     settings = as_told(settings, child)
     logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format, child.number if child else 0)
     listen = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen
