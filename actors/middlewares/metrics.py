@@ -37,13 +37,16 @@ class Prometheus:
         """What is around the handler."""
         running, began = self._running.labels(context.actor), time.perf_counter()
         running.inc()
-        failure: BaseException | None = None
         try:
-            return await call_next(message, context)
+            result = await call_next(message, context)
         except BaseException as error:
-            failure = error
+            self._count(context, error, began)
             raise
         finally:
             running.dec()
-            self._seconds.labels(context.actor).observe(time.perf_counter() - began)
-            self._runs.labels(context.actor, code_of(failure, context).name).inc()
+        self._count(context, None, began)
+        return result
+
+    def _count(self, context: Context, error: BaseException | None, began: float) -> None:
+        self._seconds.labels(context.actor).observe(time.perf_counter() - began)
+        self._runs.labels(context.actor, code_of(error, context).name).inc()
