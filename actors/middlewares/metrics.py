@@ -31,7 +31,9 @@ class Prometheus:
         self._seconds = client.Histogram(
             'natsgate_handler_seconds', 'How long handlers took.', ['actor'], buckets=buckets, **where
         )
-        self._running = client.Gauge('natsgate_handlers_running', 'Handlers at work.', ['actor'], **where)
+        self._running = client.Gauge(
+            'natsgate_handlers_running', 'Handlers at work.', ['actor'], multiprocess_mode='livesum', **where
+        )
 
     async def __call__(self, message: Any, context: Context, call_next: Next) -> Any:
         """What is around the handler."""

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 from support import running_actors, stack, until, word_actors
@@ -219,6 +222,29 @@ async def test_prometheus_sees_what_is_at_work(nats: EmbeddedNats, words: Descri
         await until(lambda: registry.get_sample_value('natsgate_handlers_running', {'actor': 'count'}) == 3)
         let_go.set()
         await asyncio.gather(*calls)
+
+
+RUN_ONCE = """
+import asyncio
+from natsgate.actors import Context
+from natsgate.actors.middlewares import Prometheus
+from natsgate.events import Event
+
+async def handler(message, context): ...
+
+asyncio.run(Prometheus()('', Context(event=Event('heard', str), actor='ear'), handler))
+"""
+
+
+async def test_prometheus_adds_up_processes(tmp_path: Path) -> None:
+    environ = {**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(tmp_path)}
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(sys.executable, '-c', RUN_ONCE, env=environ)
+        assert await process.wait() == 0
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(tmp_path))
+    assert registry.get_sample_value('natsgate_handler_runs_total', {'actor': 'ear', 'code': 'OK'}) == 2
+    assert registry.get_sample_value('natsgate_handlers_running', {'actor': 'ear'}) == 0
 
 
 # Sentry
