@@ -93,15 +93,17 @@ def serve(descriptor: int) -> None:
             after_in_child=lambda: _leave(connection),
         )
         reader, writer = connection.makefile('rb'), connection.makefile('wb')
+        frames: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=_receive, args=(reader, frames), name='natsgate-calls', daemon=True).start()
         try:
-            _read(reader)()  # what the program wants done first
-            task: Task = _read(reader)
+            _next(frames)()  # what the program wants done first
+            task: Task = _next(frames)
             handler = _loaded(task)
         except BaseException as error:
             _write(writer, framed(_told(error)))
-            return
+            os._exit(1)
         _write(writer, framed(''))
-        _serve(reader, writer, task, handler)
+        _serve(frames, writer, task, handler)
 
 
 def _wait_for_the_worker(*_: object) -> None:
@@ -122,19 +124,10 @@ def _leave(connection: socket.socket) -> None:
         os.close(connection.detach())
 
 
-def _serve(reader: BinaryIO, writer: BinaryIO, task: Task, handler: Callable[..., Any]) -> None:
-    calls: SimpleQueue[bytes] = SimpleQueue()
+def _serve(frames: SimpleQueue[bytes], writer: BinaryIO, task: Task, handler: Callable[..., Any]) -> NoReturn:
     pid = os.getpid()
-
-    def receive() -> None:
-        while data := _receive(reader):
-            calls.put(data)
-        os.killpg(0, signal.SIGTERM)  # what handlers have started and left
-        os._exit(0)  # nobody waits for what runs
-
-    threading.Thread(target=receive, name='natsgate-calls', daemon=True).start()
     while True:
-        outcome = _run(task, handler, calls.get())
+        outcome = _run(task, handler, frames.get())
         _flush()
         if os.getpid() != pid:
             _end_fork(outcome)
@@ -216,19 +209,17 @@ def _told(error: BaseException) -> str:
     return ' '.join(f'{type(error).__name__}: {error} ({frames[-1].filename}:{frames[-1].lineno})'.split())
 
 
-def _receive(reader: BinaryIO) -> bytes:
-    try:
-        head = reader.read(LENGTH.size)
-        return reader.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b''
-    except OSError:
-        return b''
+def _receive(reader: BinaryIO, frames: SimpleQueue[bytes]) -> NoReturn:
+    """Take what comes until the worker has closed the socket or is gone; then end at once, whatever runs."""
+    with contextlib.suppress(OSError):
+        while len(head := reader.read(LENGTH.size)) == LENGTH.size:
+            frames.put(reader.read(LENGTH.unpack(head)[0]))
+    os.killpg(0, signal.SIGTERM)  # what handlers have started and left
+    os._exit(0)
 
 
-def _read(reader: BinaryIO) -> Any:
-    data = _receive(reader)
-    if not data:
-        os._exit(0)
-    return pickle.loads(data)  # noqa: S301  of the process that has started us
+def _next(frames: SimpleQueue[bytes]) -> Any:
+    return pickle.loads(frames.get())  # noqa: S301  of the process that has started us
 
 
 def _write(writer: BinaryIO, frame: bytes) -> None:

@@ -158,9 +158,10 @@ class ConnectedActors:
         Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
-        async with executing(self._actors, initializer) as executors:
-            with watching():
-                await self._listen(executors, budget, burst, drain_timeout, discovery)
+        async with executing(self._actors, initializer, self._stopping) as executors:
+            if executors is not None:
+                with watching():
+                    await self._listen(executors, budget, burst, drain_timeout, discovery)
 
     async def _listen(
         self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float, discovery: bool

@@ -5,12 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from demo.v1 import words_pb2
 
 from natsgate.actors import Actor, Actors, Context, ExecuteIn
 from natsgate.events import Code, Service
+
+if (place := os.environ.get('COMPUTERS_HANG')) and sys.argv[0] == '-c':  # in a process of a handler
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(60)
 
 WORDS = Service.of(words_pb2, 'Words')
 

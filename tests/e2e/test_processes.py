@@ -344,6 +344,22 @@ async def test_a_process_that_hangs_before_it_is_ready(
     assert 'a process still imports computers, 0.3 s after its start' in caplog.text
 
 
+@pytest.mark.parametrize('stopped', [True, False], ids=['stopped', 'killed'])
+async def test_a_worker_that_is_ended_while_they_start(nats: EmbeddedNats, tmp_path: Path, stopped: bool) -> None:
+    """It does not wait for them, nor do they stay."""
+    place = tmp_path / 'pid'
+    env = {'PYTHONPATH': str(Path(__file__).parent), 'COMPUTERS_HANG': str(place)}
+    proto = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
+    async with program('work', 'computers:ACTORS', '--nats', nats.url, '--proto', proto, env=env) as worker:
+        await until(lambda: place.exists() and place.read_text(), 20)
+        if stopped:
+            worker.stop()
+            assert await worker.end() == 0
+        else:
+            worker.process.kill()
+        await until(lambda: not is_alive(int(place.read_text())))
+
+
 async def listening(actors: ConnectedActors) -> None:
     await actors.listen(initializer=refuse)
 
