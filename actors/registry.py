@@ -21,6 +21,7 @@ from natsgate.actors.emitter import Emitter
 from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
 from natsgate.actors.middleware import Middleware, checked
+from natsgate.actors.misaddressed import Misaddressed
 from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
 from natsgate.actors.watch import watching
@@ -180,6 +181,7 @@ class ConnectedActors:
         beats = Beats(self.connection, self.workers)
         emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
+        misaddressed = Misaddressed(self.connection, () if burst else self._actors, self.dead_letters)
         services = Discovery(self.connection, self.workers if discovery else ())
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
@@ -188,6 +190,7 @@ class ConnectedActors:
             for puller in pullers:
                 await puller.open()
             await given_up.open()
+            await misaddressed.open()
             await beats.open()
             await emitter.open()
             await services.open()
@@ -200,13 +203,15 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter, services), beats, calls))
+            await asyncio.shield(
+                self._drain(drain_timeout, pullers, (given_up, misaddressed, emitter, services), beats, calls)
+            )
 
     async def _drain(
         self,
         timeout: float,
         pullers: Sequence[Puller],
-        besides: Sequence[GivenUp | Emitter | Discovery],
+        besides: Sequence[GivenUp | Misaddressed | Emitter | Discovery],
         beats: Beats,
         calls: Calls,
     ) -> None:
