@@ -28,6 +28,8 @@ class Waiters:
 
     def wake(self) -> None:
         """Something has changed."""
+        if not self._futures:  # as for nearly every frame
+            return
         futures, self._futures = self._futures, []
         for future in futures:
             if not future.done():  # it may have been cancelled in this moment
