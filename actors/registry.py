@@ -167,11 +167,12 @@ class ConnectedActors:
         Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
-        async with executing(self._actors, initializer) as executors:
-            with watching():
-                if burst:
-                    await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
-                await self._listen(executors, budget, burst, drain_timeout, discovery)
+        async with executing(self._actors, initializer, self._stopping) as executors:
+            if executors is not None:
+                with watching():
+                    if burst:
+                        await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
+                    await self._listen(executors, budget, burst, drain_timeout, discovery)
 
     async def _listen(
         self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float, discovery: bool
