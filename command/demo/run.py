@@ -159,7 +159,9 @@ async def _workers(url: str, count: int) -> AsyncIterator[list[Process]]:
 @asynccontextmanager
 async def _gateway(url: str, keep: bool) -> AsyncIterator[tuple[Process, str]]:
     port = PORT if keep and _is_free(PORT) else 0
-    async with started(['serve', '--proto', str(PROTO), '--nats', url, '--listen', f'127.0.0.1:{port}']) as gateway:
+    async with started(
+        ['serve', '--proto', str(PROTO), '--nats', url, '--listen', f'127.0.0.1:{port}', '--drain-delay', '0']
+    ) as gateway:
         line = await gateway.says('serving ')
         yield gateway, line.rpartition(' ')[2]
 
