@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.load, pytest.mark.timeout(900)]
 CONNECTIONS, CALLS = 100, 20_000
 WITHIN = 120
 MIB = 1 << 20
-MORE = 0.25
+MORE = {'grpc': 0.25, 'envoy': 0.1}
 """What share of the first wave's memory a second one may need more: glibc has an arena for each thread of C-core."""
 GIVEN_BACK = 0.6
 """What share of it the system must have again at least,"""
@@ -91,7 +91,7 @@ async def objects(client: Client) -> Counter[str]:
 
 
 async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The memory of the first serves the next; nothing of any call is kept; after some quiet, the system has it again."""
+    """A second wave needs no more; nothing of a call is kept; after some quiet the system has the memory again."""
     handler = Waiting()
     actors = Actors(Actor('count', WORDS['Count'], handler.count, **ACTOR))
     clock = asyncio.get_running_loop().time
@@ -113,7 +113,7 @@ async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.Captu
 
             streams = await wave(clients, handler, CALLS)
             again = memory(front)
-            assert again - most < (most - before) * MORE
+            assert again - most < (most - before) * MORE[edge]
             began = clock()
             for stream in streams[::2]:
                 stream.cancel()
@@ -126,7 +126,7 @@ async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.Captu
         async with connections(address) as clients:
             await answered(await wave(clients, handler, 1000), handler)
         after, began = memory(front), clock()
-        assert after - most < (most - before) * MORE
+        assert after - most < (most - before) * MORE[edge]
         assert [(name, count) for name, count in (await objects(client) - held).items() if count > CALLS // 100] == []
         await until(lambda: memory(front) < most - (most - before) * GIVEN_BACK, timeout=QUIET[edge])
         quiet = clock() - began
