@@ -11,7 +11,7 @@ from natsgate.actors.context import Context
 from natsgate.actors.exchange import Exchange
 from natsgate.actors.middleware import send_all
 from natsgate.events.event import EventWithResponse
-from natsgate.events.wire import RequestHead, Response
+from natsgate.events.wire import OK_STATUS, RequestHead, Response
 
 
 class Job:
@@ -82,4 +82,4 @@ def answered(actor: Actor, result: Any, context: Context) -> Response:
     """The response that a handler's result is. Raises SerializerError when it is not what the event declares."""
     event: Any = actor.event
     payload = event.encode_response(result) if actor.answers else b''
-    return Response(payload=payload, initial=context.initial, trailing=context.trailing, compressed=context.compress)
+    return Response(OK_STATUS, payload, context.initial, context.trailing, context.compress)

@@ -39,6 +39,7 @@ class Outbox:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
+        self._clock = connection.clock
         self._prefix = f'{connection.inbox}.{name}.'.encode()
         self._sent: OrderedDict[int, Sent] = OrderedDict()  # a plain dict is slow to tell its oldest entry
         self._unwritten: set[int] = set()
@@ -65,7 +66,7 @@ class Outbox:
     def send(
         self, reply: bytes, head: bytes, payload: bytes, *, delivery: Delivery, now: float, deadline: float
     ) -> None:
-        """Publish a response; `deadline` is a moment of the loop's clock, as `now`, after which nobody wants it."""
+        """Publish a response; nobody wants it after `deadline`, a moment of the connection's clock, as `now` is."""
         sequence, size = delivery.sequence, len(head) + len(payload)
         frame = b'HPUB %b %b%d %d %d\r\n%b%b\r\n' % (reply, self._prefix, sequence, len(head), size, head, payload)
         if sequence in self._sent:  # a stream that is made anew counts from 1 again
@@ -93,7 +94,7 @@ class Outbox:
             self._loop.call_soon(self._by_reply.clear)
         sequence = self._by_reply.get(reply, 0)
         sent = self._sent.get(sequence)
-        if sent is not None and self._loop.time() < sent.deadline:
+        if sent is not None and self._clock.now() < sent.deadline:
             self._write(sequence, sent.frame)
 
     def _send_again(self, sequence: int) -> None:
@@ -113,11 +114,11 @@ class Outbox:
             return
         sequence = int(number)
         sent = self._sent.get(sequence)
-        if sent is not None and self._loop.time() + _RESEND_AFTER < sent.deadline:
+        if sent is not None and self._clock.now() + _RESEND_AFTER < sent.deadline:
             self._loop.call_later(_RESEND_AFTER, self._send_again, sequence)
 
     def _publish_unwritten(self) -> None:
-        now = self._loop.time()
+        now = self._clock.now()
         unwritten, self._unwritten = self._unwritten, set()
         for sequence in sorted(unwritten):
             sent = self._sent.get(sequence)
@@ -126,7 +127,7 @@ class Outbox:
 
     def _purge(self) -> None:
         self._purger = None
-        oldest_kept = self._loop.time() - KEEP_FOR
+        oldest_kept = self._clock.now() - KEEP_FOR
         while self._sent and next(iter(self._sent.values())).at <= oldest_kept:
             self._drop(next(iter(self._sent)))
         if self._sent:

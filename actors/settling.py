@@ -42,16 +42,15 @@ class Settling:
         self._outbox = outbox
         self._burials = burials
         self._tally = tally
-        self._loop = asyncio.get_running_loop()
+        self._clock = connection.clock
 
     def settle(self, job: Job, verdict: Verdict) -> None:
         """Respond, then acknowledge: a crash between the two repeats the work, never loses the answer."""
         match verdict:
             case Answer(response):
-                self._respond(job, response)
-                self.acknowledge(job)
+                self._answer(job, response, self._clock.now())
             case Bury(response, reason, cause):
-                self._respond(job, response)
+                self._respond(job, response, self._clock.now())
                 if cause is None or (job.head.replay and job.head.reply):  # who replays hears it, and has the letter
                     self._terminate(job, reason)
                 else:
@@ -65,9 +64,17 @@ class Settling:
 
     def answer(self, job: Job, response: Response) -> None:
         """The handler has returned."""
-        if job.is_late(self._connection.clock.now()):
+        now = self._clock.now()
+        if job.is_late(now):
             response = failed(Failure.DEADLINE, 'the deadline passed while the handler ran')
-        self._settle_safely(job, Answer(response))
+        try:
+            self._answer(job, response, now)
+        except Exception as reason:
+            self.settle(job, self._cannot_send(reason))
+
+    def _answer(self, job: Job, response: Response, now: float) -> None:
+        self._respond(job, response, now)
+        self.acknowledge(job)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """The handler has raised, or was cancelled. Raises KeyboardInterrupt again."""
@@ -81,10 +88,13 @@ class Settling:
             verdict = self._judge(job, error)
             self._log_failure(job, error, verdict)
             self._tally.fail(error, expired=job.expired)
-            self._settle_safely(job, verdict)
+            try:
+                self.settle(job, verdict)
+            except Exception as reason:
+                self.settle(job, self._cannot_send(reason))
 
     def _judge(self, job: Job, error: BaseException) -> Verdict:
-        expired = job.expired or job.is_late(self._connection.clock.now())
+        expired = job.expired or job.is_late(self._clock.now())
         # Where the caller streams, messages may be on the way to this attempt, and are nobody else's.
         movable = not job.acknowledged and not self._actor.kind.client_streams
         try:
@@ -92,12 +102,6 @@ class Settling:
             return judge(self._actor, error, job.context, expired=expired, movable=movable, draw=draw)
         except Exception as reason:  # details or metadata of the handler's own
             return self._cannot_send(reason)
-
-    def _settle_safely(self, job: Job, verdict: Verdict) -> None:
-        try:
-            self.settle(job, verdict)
-        except Exception as reason:
-            self.settle(job, self._cannot_send(reason))
 
     def _cannot_send(self, reason: Exception) -> Answer:
         log.error('actor %s: what the handler ended with cannot be sent', self._actor.name, exc_info=reason)
@@ -151,8 +155,7 @@ class Settling:
         """Say this of an event. When it is lost, the event comes again, and is known."""
         self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (ack, len(body), body))
 
-    def _respond(self, job: Job, response: Response) -> None:
-        now = self._loop.time()
+    def _respond(self, job: Job, response: Response, now: float) -> None:
         if job.started:
             self._tally.busy += now - job.started
         if not job.head.reply or not self._answers:
@@ -172,15 +175,14 @@ class Settling:
         oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
         if oversized is not None:
             response, head = oversized, wire.encode_response(oversized)
-        remaining = wanted if job.deadline is None else job.deadline - self._connection.clock.now()
+        deadline = now + wanted if job.deadline is None else job.deadline
         self._outbox.send(
-            job.head.reply.encode(), head, response.payload,
-            delivery=job.delivery, now=now, deadline=now + remaining,
-        )  # fmt: skip
+            job.head.reply.encode(), head, response.payload, delivery=job.delivery, now=now, deadline=deadline
+        )
 
     def _release(self, job: Job, delay: float) -> None:
         if job.acknowledged:  # nobody else will get it
-            self._respond(job, self._broken_off(job))
+            self._respond(job, self._broken_off(job), self._clock.now())
             return
         if job.exchange is not None:
             job.exchange.close()

@@ -201,7 +201,7 @@ class Worker:
     # One event: running it
 
     def _start(self, job: Job, message: object) -> None:
-        job.started = self._loop.time()
+        job.started = self._connection.clock.now()
         self.jobs[job.delivery.sequence] = job
         if self._kind is not Kind.UNARY:
             self._open_exchange(job)
@@ -342,7 +342,7 @@ class Worker:
         """Tell the server which events are still at work."""
         every = self.actor.ack_wait / 4
         self._ticker = self._loop.call_later(every, self._tick)
-        now = self._loop.time()
+        now = self._connection.clock.now()
         for job in (*self.jobs.values(), *self._burials.jobs.values()):
             if now - job.started >= every / 2 and not job.acknowledged:
                 self._settling.write(job.ack, IN_PROGRESS)

@@ -75,6 +75,7 @@ class Connection:
         self._ready = False
         self._out: list[bytes] = []
         self._flushing = False
+        self._congested = False
         self._answers_to = f'{self.inbox}.api.'.encode()  # not all of the inbox: others subscribe beside it
         self._answers: dict[bytes, asyncio.Future[tuple[bytes | None, bytes]]] = {}
         self._asked: dict[bytes, str] = {}
@@ -198,10 +199,13 @@ class Connection:
         if self._out:
             self._client.write(b''.join(self._out))
             self._out.clear()
+            self._congested = self._client.backlog > MAX_BACKLOG
 
     def check_backlog(self) -> None:
         """Raise Disconnected when the server has stopped reading and too much waits for it."""
-        if self._client.backlog > MAX_BACKLOG:
+        if self._congested:  # seen when something was written last, which once for many calls is
+            self._congested = self._client.backlog > MAX_BACKLOG
+        if self._congested:
             raise Disconnected(f'NATS does not read: {MAX_BACKLOG >> 20} MiB wait to be sent')
 
     async def subscribe(self, subject: str, on_msg: OnMsg, *, queue: str = '') -> int:

@@ -17,11 +17,16 @@ def parse(block: bytes | None) -> list[tuple[str, str]]:
     if not block.startswith(VERSION):
         raise MalformedHeaders('a header block does not begin with NATS/1.0')
     try:
-        lines = block.decode('utf-8').split('\r\n')
+        text = block.decode('utf-8')
     except UnicodeDecodeError:
         raise MalformedHeaders('a header block is not UTF-8') from None
+    return parse_lines(text.partition('\r\n')[2])
+
+
+def parse_lines(text: str) -> list[tuple[str, str]]:
+    """As parse(), of what follows the first line of a block."""
     pairs = []
-    for line in lines[1:]:
+    for line in text.split('\r\n'):
         if line:
             name, colon, value = line.partition(':')
             if not colon or not name:

@@ -6,6 +6,7 @@ keep gRPC's names.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import NamedTuple
 
@@ -33,6 +34,17 @@ OK_BLOCK = b'NATS/1.0\r\ngrpc-status: 0\r\n\r\n'
 """The whole header block of a success without metadata: most responses, so they are recognized without parsing."""
 
 UNARY = 'unary'
+
+_USUAL_REQUEST = re.compile(
+    b''.join(
+        line.encode() + rb'\r\n'
+        for line in (
+            r'NATS/1\.0', f'{MESSAGE_ID}: ([!-~]+)', f'{TTL}: [0-9]+', f'{REPLY}: ([!-~]+)',
+            f'{DEADLINE}: ([0-9]{{1,18}})', rf'((?:{REQUEST_METADATA}[!-9;-~]+: [ -~]*\r\n)*)',
+        )
+    )
+).fullmatch  # fmt: skip
+"""A unary request as encode_request() writes it, perhaps with metadata: most are, so they are recognized at once."""
 
 
 class Unreadable(Exception):  # noqa: N818  a state of the input, named as such
@@ -127,22 +139,31 @@ def encode_request(head: RequestHead, *, ttl: int | None = None, extra: str = ''
 def decode_request(block: bytes | None) -> RequestHead:
     """What a request's header block says. Raises Unreadable; never anything else."""
     try:
-        pairs = headers.parse(block)
-        found = dict(pairs)
-        get = found.get
-        deadline, credit = get(DEADLINE), get(CREDIT)
-        return RequestHead(
-            get(MESSAGE_ID, ''),
-            get(REPLY, ''),
-            None if deadline is None else _microseconds(deadline),
-            get(KIND, UNARY),
-            get(COMPRESSED) == '1',
-            (0, 0) if credit is None else _credit(credit),
-            metadata.decode(pairs, REQUEST_METADATA),
-            get(REPLAY, ''),
-        )
+        usual = _USUAL_REQUEST(block or b'')
+        return _any_request(block) if usual is None else _usual_request(*usual.groups())
     except (headers.MalformedHeaders, metadata.MetadataError) as error:
         raise Unreadable(str(error)) from error
+
+
+def _usual_request(name: bytes, reply: bytes, deadline: bytes, lines: bytes) -> RequestHead:
+    given = metadata.decode(headers.parse_lines(lines.decode()), REQUEST_METADATA) if lines else ()
+    return RequestHead(name.decode(), reply.decode(), int(deadline), UNARY, False, (0, 0), given)
+
+
+def _any_request(block: bytes | None) -> RequestHead:
+    pairs = headers.parse(block)
+    get = dict(pairs).get
+    deadline, credit = get(DEADLINE), get(CREDIT)
+    return RequestHead(
+        get(MESSAGE_ID, ''),
+        get(REPLY, ''),
+        None if deadline is None else _microseconds(deadline),
+        get(KIND, UNARY),
+        get(COMPRESSED) == '1',
+        (0, 0) if credit is None else _credit(credit),
+        metadata.decode(pairs, REQUEST_METADATA),
+        get(REPLAY, ''),
+    )
 
 
 def encode_response(response: Response) -> bytes:

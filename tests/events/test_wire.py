@@ -66,6 +66,13 @@ def test_a_request_survives_the_way(id: str, reply: str, deadline: int | None, k
     assert wire.decode_request(wire.encode_request(head, ttl=1)) == head
 
 
+@given(TEXTS, TEXTS, st.integers(0, 10**17), METADATA)
+def test_an_unusual_request_is_read_as_a_usual_one(id: str, reply: str, deadline: int, metadata: Any) -> None:
+    block = wire.encode_request(RequestHead(id=id, reply=reply, deadline=deadline, metadata=metadata), ttl=1)
+    unusual = block[:-2] + b'Other: x\r\n\r\n'
+    assert wire.decode_request(unusual) == wire.decode_request(block)
+
+
 @given(
     st.sampled_from(Code),
     st.text(max_size=30).map(lambda t: t.encode('utf-8', 'ignore').decode()),
