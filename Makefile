@@ -26,8 +26,10 @@ setup: build/gen/ready ## Set up .venv and the generated modules
 demo: setup ## See it work: NATS, two workers, the gateway, five calls (KEEP=1: keep serving)
 	@$(BIN)/natsgate demo $(if $(KEEP),--keep)
 
-test: setup ## Run the tests; they start real nats-servers
-	$(BIN)/python -m pytest $(TESTS)
+JOBS ?= 2
+
+test: setup ## Run the tests; they start real nats-servers (JOBS=1: one after the other)
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile) $(TESTS)
 
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .
