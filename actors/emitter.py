@@ -11,7 +11,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 
 from natsgate.actors.consumer import covers
 from natsgate.events import delays, subjects
-from natsgate.events.connection import Connection, Disconnected, NoResponders
+from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.delays import Due
 from natsgate.events.event import AnyEvent, EventWithResponse
 from natsgate.events.publishing import Ack, Refused, Stored, read_ack
@@ -20,6 +20,7 @@ from natsgate.events.wire import Unreadable
 log = logging.getLogger('natsgate.actors')
 
 _ACK = b'$JS.ACK.'
+_LOOK_AGAIN = 0.02
 
 
 class Emitter:
@@ -37,6 +38,16 @@ class Emitter:
             subject, on_due = subjects.emitter_subject(stream), partial(self._on_due, stream)
             self._sids.append(await self._connection.subscribe(subject, on_due, queue=delays.EMITTERS))
 
+    async def caught_up(self) -> None:
+        """Wait until what was due before open() is given out, to this worker or to another."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + delays.ACK_WAIT
+        for stream in self._patterns:
+            while loop.time() < until:
+                if not await self._pending(stream):
+                    break
+                await asyncio.sleep(_LOOK_AGAIN)
+
     async def close(self) -> None:
         """Take nothing more. What is not acknowledged by then is given to another."""
         for sid in self._sids:
@@ -44,6 +55,13 @@ class Emitter:
             self._connection.forget(sid)
         if self._running:
             await asyncio.wait(self._running)
+
+    async def _pending(self, stream: str) -> int:
+        try:
+            info = await self._connection.api(f'CONSUMER.INFO.{delays.STREAM}.{stream}', timeout=1)
+        except (ApiError, Disconnected, NoResponders, TimeoutError):
+            return 0  # most often because nothing was ever delayed
+        return int(info['num_pending'])
 
     def _on_due(self, stream: str, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         if not reply.startswith(_ACK):  # no delivery: whoever sent it wants us to write somewhere
@@ -70,6 +88,16 @@ class Emitter:
     def _settle(self, reply: bytes, body: bytes | None) -> None:
         if body is not None:
             self._connection.offer(b'PUB %b %d\r\n%b\r\n' % (reply, len(body), body))
+
+
+async def emit_what_is_due(connection: Connection, events: Iterable[AnyEvent]) -> None:
+    """Emit what is due by now, as far as no other worker does, and be done."""
+    emitter = Emitter(connection, events)
+    try:
+        await emitter.open()
+        await emitter.caught_up()
+    finally:
+        await emitter.close()
 
 
 def _pattern(event: AnyEvent) -> str:

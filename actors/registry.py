@@ -17,10 +17,11 @@ from natsgate.actors.consumer import declare as declare_consumer
 from natsgate.actors.credit import Budget
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.discovery import Discovery
-from natsgate.actors.emitter import Emitter
+from natsgate.actors.emitter import Emitter, emit_what_is_due
 from natsgate.actors.executors import Executors, executing
 from natsgate.actors.given_up import GivenUp
 from natsgate.actors.middleware import Middleware, checked
+from natsgate.actors.misaddressed import Misaddressed
 from natsgate.actors.process import Initializer
 from natsgate.actors.puller import Puller
 from natsgate.actors.watch import watching
@@ -29,6 +30,7 @@ from natsgate.events.connection import Connection, Disconnected
 from natsgate.events.dead_letter import DeadLetterLimits
 from natsgate.events.event import Limits
 from natsgate.events.registry import Server, connected
+from natsgate.events.sampling import keep_sampled
 from natsgate.events.service import SERVICE_LIMITS
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions, check_types, declare, limits_of
@@ -150,8 +152,8 @@ class ConnectedActors:
     ) -> None:
         """Take events until stop() is called, then end what runs, within `drain_timeout` seconds.
 
-        `burst`: end as soon as the queues are empty, for tests and jobs by the clock. When it is cancelled instead,
-        running handlers are cancelled too and their events given back at once.
+        `burst`: end as soon as the queues are empty, delayed events that are due included; for tests and jobs by the
+        clock. When it is cancelled instead, running handlers are cancelled too and their events given back at once.
         `max_jobs`: how many events are at work at a time in all actors together; each consumer has one at least.
         `initializer`: called first in each process that runs handlers. `discovery`: answer NATS' own tools what is
         served here (`nats service ls`).
@@ -160,6 +162,8 @@ class ConnectedActors:
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
         async with executing(self._actors, initializer) as executors:
             with watching():
+                if burst:
+                    await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
                 await self._listen(executors, budget, burst, drain_timeout, discovery)
 
     async def _listen(
@@ -179,7 +183,10 @@ class ConnectedActors:
         beats = Beats(self.connection, self.workers)
         emitter = Emitter(self.connection, () if burst else (actor.event for actor in self._actors))
         given_up = GivenUp(self.connection, self._actors, self.dead_letters)
+        misaddressed = Misaddressed(self.connection, () if burst else self._actors, self.dead_letters)
         services = Discovery(self.connection, self.workers if discovery else ())
+        streams = {actor.event.stream_name for actor in self._actors}
+        clock = asyncio.create_task(keep_sampled(self.connection, streams), name='actors/clock')
         try:
             await calls.open(actor.target for actor in self._actors if actor.answers)
             for worker in self.workers:
@@ -187,6 +194,7 @@ class ConnectedActors:
             for puller in pullers:
                 await puller.open()
             await given_up.open()
+            await misaddressed.open()
             await beats.open()
             await emitter.open()
             await services.open()
@@ -199,13 +207,16 @@ class ConnectedActors:
             drain_timeout = 0
             raise
         finally:
-            await asyncio.shield(self._drain(drain_timeout, pullers, (given_up, emitter, services), beats, calls))
+            clock.cancel()
+            await asyncio.shield(
+                self._drain(drain_timeout, pullers, (given_up, misaddressed, emitter, services), beats, calls)
+            )
 
     async def _drain(
         self,
         timeout: float,
         pullers: Sequence[Puller],
-        besides: Sequence[GivenUp | Emitter | Discovery],
+        besides: Sequence[GivenUp | Misaddressed | Emitter | Discovery],
         beats: Beats,
         calls: Calls,
     ) -> None:
@@ -224,3 +235,5 @@ class ConnectedActors:
     def stop(self) -> None:
         """Have listen() take nothing more and return."""
         self._stopping.set()
+        for worker in self.workers:  # a burst waits for nothing else
+            worker.puller.empty.set()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from natsgate.actors.registry import Actors
-from natsgate.events import wire
+from natsgate.events import walnats, wire
 from natsgate.events.event import AnyEvent, EventWithResponse
 from natsgate.events.json_schema import content_type, json_schema
+from natsgate.events.serializers import Serializer
 from natsgate.events.status import ContractError
 
 _COLORS = {  # those of event storming
@@ -92,21 +93,21 @@ def _document(title: str, version: str, services: Iterable[_Described]) -> dict[
 def _add_channels(channels: dict[str, Any], messages: dict[str, Any], event: AnyEvent) -> None:
     channel: dict[str, Any] = {'address': event.subject_name, 'messages': {'event': _ref_message(event.name)}}
     channels[event.name] = channel | ({'description': event.description} if event.description else {})
-    messages[event.name] = _message(event.schema)
+    messages[event.name] = _message(event.schema, event.serializer)
     if isinstance(event, EventWithResponse):
         name = f'{event.name}.response'
         channels[name] = {'address': None, 'messages': {'response': _ref_message(name)}}
-        messages[name] = _message(event.response_schema)
+        messages[name] = _message(event.response_schema, event.response_serializer)
 
 
-def _message(schema: Any) -> dict[str, Any]:
-    return {'name': _type_name(schema), 'contentType': content_type(schema), 'payload': json_schema(schema)}
+def _message(schema: Any, serializer: Serializer[Any] | None) -> dict[str, Any]:
+    return {'name': _type_name(schema), 'contentType': content_type(serializer), 'payload': json_schema(schema)}
 
 
 def _reply(event: AnyEvent) -> dict[str, Any]:
     if not isinstance(event, EventWithResponse):
         return {}
-    location = {'location': f'$message.header#/{wire.REPLY}'}
+    location = {'location': f'$message.header#/{walnats.REPLY if event.walnats else wire.REPLY}'}
     return {'reply': {'address': location, 'channel': _ref('channels', f'{event.name}.response')}}
 
 

@@ -160,13 +160,6 @@ class Settling:
             self._tally.busy += now - job.started
         if not job.head.reply or not self._answers:
             return
-        wanted = _FOREVER
-        if self._actor.event.walnats and walnats.takes_only_data(job.head.reply):
-            if response.status.code is not Code.OK:  # nobody could tell it from a result
-                event, status = job.head.id or job.delivery, response.status
-                log.warning('actor %s: %s is left without an answer: %s', self._actor.name, event, status)
-                return
-            wanted = walnats.RESPONSE_WANTED
         response = response.fitted()
         if job.exchange is not None:
             job.exchange.end(response)
@@ -175,6 +168,13 @@ class Settling:
         oversized = too_large(len(head) + len(response.payload), self._connection.max_payload)
         if oversized is not None:
             response, head = oversized, wire.encode_response(oversized)
+        wanted = _FOREVER
+        if self._actor.event.walnats and walnats.takes_only_data(job.head.reply):
+            if response.status.code is not Code.OK:  # nobody could tell it from a result
+                event, status = job.head.id or job.delivery, response.status
+                log.warning('actor %s: %s is left without an answer: %s', self._actor.name, event, status)
+                return
+            wanted = walnats.RESPONSE_WANTED
         deadline = now + wanted if job.deadline is None else job.deadline
         self._outbox.send(
             job.head.reply.encode(), head, response.payload, delivery=job.delivery, now=now, deadline=deadline

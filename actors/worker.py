@@ -43,6 +43,8 @@ log = logging.getLogger('natsgate.actors')
 _NO_REPLY = re.compile(r'(?!)')
 _BURIED_WITHIN = 2.0  # seconds for which a worker that stops waits for its dead letters to be stored
 
+_NEARLY_DUE = 0.25  # who gave the event back until it is due may have known the time a little better
+
 CANCELLED_WITHIN = 5.0
 """Seconds after which a handler that goes on although it was cancelled is reported, and its slot given to others."""
 
@@ -176,8 +178,9 @@ class Worker:
         job = Job(reply, delivery, head, deadline, context, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
         refusal = admit(actor, head, attempt=attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
-        if head.due is not None and (left := clock.to_local(head.due) - clock.now()) > 0:
-            refusal = Release(left)
+        wait = 0.0 if head.due is None else clock.to_local(head.due) - clock.now()
+        if wait > (0 if delivery.attempt == 1 else _NEARLY_DUE):
+            refusal = Release(wait)
         message = None
         if refusal is None and not self._client_streams:
             try:

@@ -136,7 +136,12 @@ def as_text(seen: Seen, method: str, at: datetime) -> str:
     elif seen.message is None and seen.kind != 'unary':
         said = f'({seen.kind} streaming)'
     metadata = ''.join(f'  {key}: {_text(value)}' for key, value in seen.metadata)
-    return f'{at:%H:%M:%S.%f}'[:-3] + f'  {name}  {said}{metadata}'
+    return f'{at:%H:%M:%S.%f}'[:-3] + _harmless(f'  {name}  {said}{metadata}')
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey: anybody may emit anything."""
+    return text if text.isprintable() else ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _text(value: str | bytes) -> str:

@@ -13,7 +13,6 @@ from natsgate.command.options import WorkSettings
 from natsgate.command.prepare import preparation
 from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
 from natsgate.events.connection import NoResponders
-from natsgate.events.sampling import keep_sampled
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions
 
@@ -35,9 +34,6 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
             await connected.register(options=StreamOptions(storage=settings.storage, replicas=settings.replicas))
         except NoResponders:
             raise NatsAway(no_jetstream(settings)) from None
-        clock = asyncio.create_task(
-            keep_sampled(connection, (a.event.stream_name for a in actors)), name='worker/clock'
-        )
         listening = asyncio.create_task(
             connected.listen(
                 drain_timeout=settings.drain_timeout,
@@ -60,6 +56,6 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
         finally:
             connected.stop()
             await listening
-            for task in (clock, stopping, opened):
+            for task in (stopping, opened):
                 task.cancel()
     log.info('stopped')

@@ -17,7 +17,7 @@ from natsgate.events import emitting, headers, subjects, wire
 from natsgate.events.connection import ApiError, Connection
 from natsgate.events.failures import Failure, failed
 from natsgate.events.pending import Destination
-from natsgate.events.status import ContractError, StatusError
+from natsgate.events.status import Code, ContractError, StatusError
 from natsgate.events.streams import StreamOptions
 from natsgate.events.wire import RequestHead, Unreadable
 
@@ -119,23 +119,29 @@ class Delays:
         self._connection = connection
         self._declared: set[str] = set()
 
-    async def hold(self, destination: Destination, head: RequestHead, extra: str, payload: bytes) -> None:
-        """Store an event until `head.due`. Raises StatusError as emitting.store(); ContractError: too old a server."""
-        assert head.due is not None
+    async def hold(
+        self, destination: Destination, head: RequestHead, extra: str, payload: bytes, *, delay: float
+    ) -> None:
+        """Store an event that waits `delay` seconds. Raises StatusError as store(); ContractError: too old a server."""
+        due = self._connection.clock.now() + delay
         stream = destination.stream
-        if stream not in self._declared:
+        event_id = head.id or destination.id_of(secrets.token_hex(16))
+        known = stream in self._declared
+        if not known:
             try:
                 await self._declare(stream)
             except (ConnectionError, TimeoutError) as error:
                 raise StatusError(failed(Failure.DISCONNECTED, f'NATS is away: {error}').status) from error
-        event_id = head.id or destination.id_of(secrets.token_hex(16))
-        where = held(stream, destination.subject, event_id, head.due)
+        where = held(stream, destination.subject, event_id, self._connection.clock.to_broker(due))  # known by now
         block = emitting.encoded(destination, head._replace(id=''), where.lines + extra)
         try:
             await emitting.store(self._connection, where.subject, STREAM, block, payload)
-        except StatusError:
-            self._declared.clear()  # should the stream be gone, it is made again
-            raise
+        except StatusError as error:
+            self._declared.clear()
+            if not known or error.status.code is not Code.UNAVAILABLE:
+                raise
+            # Should the stream be gone, it is made again.
+            await self.hold(destination, head._replace(id=event_id), extra, payload, delay=delay)
 
     async def _declare(self, stream: str) -> None:
         config = consumer_config(stream)

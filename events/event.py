@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar
 
 from natsgate.events import subjects, walnats
@@ -16,7 +17,10 @@ R = TypeVar('R')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much an event's stream holds. What is None is not limited. A full stream refuses: nothing is dropped."""
+    """How much an event's stream holds. What is None is not limited. A full stream refuses: nothing is dropped.
+
+    Raises ContractError for a number that is no limit: to NATS, 0 would be none at all.
+    """
 
     age: float | None = None
     """Seconds after which an event that nobody took is removed."""
@@ -28,6 +32,14 @@ class Limits:
     """How many bytes may wait, headers included."""
     message_size: int | None = None
     """Bytes of the largest event, headers included."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            kinds = int | float if each.name == 'age' else int
+            if value is not None and not (isinstance(value, kinds) and 0 < value < math.inf):
+                what = 'a number' if each.name == 'age' else 'a whole number'
+                raise ContractError(f'limit {each.name}={value!r}: {what} above 0, or None for no limit')
 
     def evolve(self, **changes: Any) -> Limits:
         """A copy with some limits changed."""
@@ -59,7 +71,7 @@ class Event(Generic[T]):
                 f"take the event from its service, for example Service.of(words_pb2, 'Words')['Count']"
             )
         if self.serializer is None:
-            object.__setattr__(self, 'serializer', _serializer(self.name, self.schema))
+            object.__setattr__(self, 'serializer', _serializer(self.name, self.schema, self.walnats))
 
     @property
     def subject_name(self) -> str:
@@ -98,7 +110,7 @@ class Event(Generic[T]):
             schema=self.schema,
             serializer=self.serializer or serializer_for(self.schema),
             response_schema=schema,
-            response_serializer=serializer or _serializer(self.name, schema),
+            response_serializer=serializer or _serializer(self.name, schema, self.walnats),
             description=self.description,
             limits=self.limits,
             kind=kind,
@@ -106,9 +118,9 @@ class Event(Generic[T]):
         )
 
 
-def _serializer(name: str, schema: type[T]) -> Serializer[T]:
+def _serializer(name: str, schema: type[T], walnats: bool) -> Serializer[T]:
     try:
-        return serializer_for(schema)
+        return serializer_for(schema, walnats=walnats)
     except ContractError as error:
         raise ContractError(f'event {name!r}: {error}') from error
 

@@ -9,6 +9,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import Message
 
+from natsgate.events.serializers import (
+    IsoSerializer,
+    JsonSerializer,
+    ProtobufSerializer,
+    PydanticSerializer,
+    Serializer,
+)
+
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {'type': 'string'},
     bool: {'type': 'boolean'},
@@ -22,11 +30,17 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 }
 
 
-def content_type(schema: Any) -> str:
-    """How messages of this type travel."""
-    if isinstance(schema, type) and issubclass(schema, Message):
-        return 'application/protobuf'
-    return 'application/octet-stream' if schema is bytes else 'application/json'
+_CONTENT_TYPES: dict[type[Any], str] = {
+    ProtobufSerializer: 'application/protobuf',
+    JsonSerializer: 'application/json',
+    PydanticSerializer: 'application/json',
+    IsoSerializer: 'text/plain',
+}
+
+
+def content_type(serializer: Serializer[Any] | None) -> str:
+    """How the messages that it makes travel; what a serializer of the user's own makes is bytes."""
+    return _CONTENT_TYPES.get(type(serializer), 'application/octet-stream')
 
 
 def json_schema(schema: Any, within: tuple[Any, ...] = ()) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from natsgate.events.metadata import Metadata
 MOST = 10_000
 """How many events are kept for a reader that does not read; further ones are counted and passed over."""
 
+MOST_BYTES = 64 << 20
+"""How many bytes of payload, beyond which no further event is kept."""
+
 Decode = Callable[[bytes], Any]
 """Makes a message of a payload; what it raises becomes the event's problem."""
 
@@ -63,6 +66,7 @@ class Feed:
         self._subjects = sorted(set(subjects))
         self._read = read
         self._waiting: asyncio.Queue[Seen] = asyncio.Queue(MOST)
+        self._bytes = 0
         self._sids: list[int] = []
         self.missed = 0
         """How many were passed over because they were not read."""
@@ -84,10 +88,13 @@ class Feed:
 
     async def __anext__(self) -> Seen:
         """The next event."""
-        return await self._waiting.get()
+        seen = await self._waiting.get()
+        self._bytes -= len(seen.payload)
+        return seen
 
     def _on_event(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
-        if self._waiting.full():
+        if self._waiting.full() or self._bytes > MOST_BYTES:
             self.missed += 1
         else:
+            self._bytes += len(payload)
             self._waiting.put_nowait(self._read(subject, header, payload))

@@ -21,7 +21,8 @@ from natsgate.events.monitor import Feed, Seen, read
 from natsgate.events.pending import Destination
 from natsgate.events.presence import PresenceWatch
 from natsgate.events.requester import Requester
-from natsgate.events.responses import Responses
+from natsgate.events.responses import Responses, decoded
+from natsgate.events.sampling import keep_sampled, sample
 from natsgate.events.status import Code, ContractError, StatusError
 from natsgate.events.streams import StreamOptions, check_types, declare, is_interest, limits_of
 from natsgate.events.wire import Response
@@ -31,6 +32,7 @@ R = TypeVar('R')
 
 DEFAULT_SERVER = 'nats://127.0.0.1:4222'
 
+_SAMPLED_WITHIN = 1.0
 _KEYED = 1000
 _KEYED_FOR = 60.0
 
@@ -66,12 +68,19 @@ class Events:
         connection = await connected(server, timeout=timeout)
         answered = [event for event in self._events if isinstance(event, EventWithResponse)]
         presence = PresenceWatch(connection, map(destination_of, answered))
+        timed = sorted({one.stream_name for one in self._events if isinstance(one, EventWithResponse) or one.walnats})
+        clock: asyncio.Task[None] | None = None
         try:
             requester = Requester(connection, presence=presence)
             await requester.open()
             await presence.open()
+            if not connection.clock.sampled:  # the first deadlines would be those of this computer's clock
+                await sample(connection, timed, timeout=_SAMPLED_WITHIN)
+            clock = asyncio.create_task(keep_sampled(connection, timed), name='events/clock')
             yield ConnectedEvents(connection, requester, self._events)
         finally:
+            if clock is not None:
+                clock.cancel()
             requester.close()
             presence.close()
             if close:
@@ -130,16 +139,18 @@ class ConnectedEvents:
         the event waits before any actor gets it, in a stream of its own; it is always stored before this returns, and
         an event of the same id that waits already is replaced.
         """
+        if isinstance(event, EventWithResponse) and event.kind is not Kind.UNARY:
+            raise ContractError(f'event {event.name}: it streams ({event.kind.value}); make the call with stream()')
         destination = self._destination(event)
         uid, pairs, extra = _described(uid, trace_id, meta)
         head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)
         payload = event.encode(message)
         if delay:
-            clock = self.connection.clock
-            head = head._replace(due=clock.to_broker(clock.now() + checked_delay(delay)))
-            if not destination.walnats:  # whose actors themselves wait until then
-                await self._delays.hold(destination, head, extra, payload)
+            if not destination.walnats:
+                await self._delays.hold(destination, head, extra, payload, delay=checked_delay(delay))
                 return
+            clock = self.connection.clock  # its actors themselves wait until then
+            head = head._replace(due=clock.to_broker(clock.now() + checked_delay(delay)))
         block = emitting.encoded(destination, head, extra)
         if sync:
             await emitting.store(self.connection, destination.subject, destination.stream, block, payload)
@@ -167,7 +178,7 @@ class ConnectedEvents:
         response = await self.ask(event, event.encode(message), uid=uid, trace_id=trace_id, meta=meta, timeout=timeout)
         if response.status.code is not Code.OK:
             raise StatusError(response.status, initial=response.initial, trailing=response.trailing)
-        return event.decode_response(response.payload)
+        return decoded(event, response.payload)
 
     async def ask(
         self,

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from natsgate.events.event import EventWithResponse
+from natsgate.events.failures import Failure, failed
 from natsgate.events.frames import Message
 from natsgate.events.metadata import Metadata
 from natsgate.events.status import Code, StatusError
@@ -16,6 +17,15 @@ from natsgate.events.streaming import StreamCall
 R = TypeVar('R')
 
 Messages = AsyncIterable[Any] | Iterable[Any]
+
+
+def decoded(event: EventWithResponse[Any, R], data: bytes) -> R:
+    """The response in these bytes. Raises StatusError for one that is not what the event declares."""
+    try:
+        return event.decode_response(data)
+    except Exception as error:  # a serializer of the user's own may raise anything
+        text = f'the response cannot be read: {str(error) or type(error).__name__}'
+        raise StatusError(failed(Failure.RESPONSE_UNREADABLE, text).status) from error
 
 
 class Responses(Generic[R]):
@@ -66,7 +76,11 @@ class Responses(Generic[R]):
             self._call.cancel()
             raise
         if message is not None:
-            return self._event.decode_response(message.data)
+            try:
+                return decoded(self._event, message.data)
+            except StatusError:
+                self._call.cancel()
+                raise
         await self.aclose()
         response = self._call.response
         if response.status.code is not Code.OK:

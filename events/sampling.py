@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 
@@ -17,12 +18,15 @@ async def keep_sampled(connection: Connection, streams: Iterable[str]) -> None:
     """Run until cancelled. Streams that are not there yet are asked again."""
     names = sorted(set(streams))
     while names:
-        known = False
-        for name in names:
-            try:
-                await connection.api(f'STREAM.INFO.{name}')
-            except (ApiError, Disconnected, NoResponders, TimeoutError):
-                continue
-            known = True
-            break
+        known = await sample(connection, names)
         await asyncio.sleep(EVERY if known else UNTIL_KNOWN)
+
+
+async def sample(connection: Connection, streams: Iterable[str], *, timeout: float = 5) -> bool:
+    """Learn the broker's time from one of the streams, within `timeout` seconds; whether one of them has told it."""
+    with suppress(Disconnected, NoResponders, TimeoutError):
+        for name in streams:
+            with suppress(ApiError):
+                await connection.api(f'STREAM.INFO.{name}', timeout=timeout)
+                return True
+    return False

@@ -1,6 +1,7 @@
 """Serializers: how a message becomes bytes. Chosen by the type that an event declares; one's own go in as an argument.
 
-Everything but bytes and protobuf travels as JSON, as walnats has it, so a str is a JSON string with its quotes.
+Everything but bytes and protobuf travels as JSON, as walnats has it, so a str is a JSON string with its quotes. walnats
+alone has datetimes without them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from datetime import date, datetime
 from typing import Any, Generic, Protocol, TypeVar, get_origin
 
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -102,6 +104,32 @@ class JsonSerializer(Generic[T]):
         return value
 
 
+class IsoSerializer(Generic[T]):
+    """A datetime or a date as walnats has it: bare ISO 8601 text, for events shared with its programs."""
+
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._dump = converter_for(schema).dump
+
+    def encode(self, value: T, /) -> bytes:
+        """The moment as text, with its timezone."""
+        try:
+            text: str = self._dump(value)
+        except Mismatch as error:
+            raise SerializerError(f'not a {self._schema.__name__}: {error}') from error
+        return text.encode()
+
+    def decode(self, data: bytes, /) -> T:
+        """The moment in this text. One without a timezone, as walnats' clock emits it, is taken for local time."""
+        try:
+            found: Any = self._schema.fromisoformat(data.decode())
+            if isinstance(found, datetime) and found.tzinfo is None:
+                found = found.astimezone()
+        except (ValueError, OverflowError) as error:
+            raise SerializerError(f'the data is not a {self._schema.__name__}: {error}') from error
+        return found  # type: ignore[no-any-return]
+
+
 class PydanticSerializer(Generic[T]):
     """A pydantic 2 model as JSON, validated by it."""
 
@@ -127,9 +155,11 @@ class PydanticSerializer(Generic[T]):
         return value
 
 
-def serializer_for(schema: type[T]) -> Serializer[T]:
-    """The serializer of a type. Raises ContractError for one that has none."""
+def serializer_for(schema: type[T], *, walnats: bool = False) -> Serializer[T]:
+    """The serializer of a type; the one that `walnats` has for it. Raises ContractError for one that has none."""
     chosen: Any
+    if walnats and schema in (datetime, date):
+        return IsoSerializer(schema)
     if isinstance(schema, type) and get_origin(schema) is None:
         if issubclass(schema, bytes):
             return BytesSerializer()  # type: ignore[return-value]

@@ -71,6 +71,9 @@ class Status:
     details: bytes = b''
     """A serialized google.rpc.Status, as in the trailer `grpc-status-details-bin`; empty without details."""
 
+    def __str__(self) -> str:
+        return f'{self.code.name}: {self.message}' if self.message else self.code.name
+
     @classmethod
     def of(cls, code: Code, message: str = '', *details: Message) -> Self:
         """A status whose details are packed messages, for example of google.rpc.error_details_pb2."""
@@ -124,7 +127,7 @@ class StatusError(Exception):
     """Ends a call with a status: raised by handlers to answer with it, and to callers when it was the answer."""
 
     def __init__(self, status: Status, *, initial: Metadata = (), trailing: Metadata = ()) -> None:
-        super().__init__(f'{status.code.name}: {status.message}' if status.message else status.code.name)
+        super().__init__(str(status))
         self.status = status
         self.initial = initial
         self.trailing = trailing

@@ -101,6 +101,9 @@ async def _declare_one(connection: Connection, config: dict[str, Any], create: b
                 raise
             await _create(connection, config)
             return
+        (subject,) = config['subjects']
+        if subject not in (taken := current.get('subjects', [])) and config['retention'] == 'interest':
+            raise ContractError(_taken(name, ', '.join(taken), subject))
         if not update:
             return
         wanted = current | {key: config[key] for key in config if key not in ('storage', 'num_replicas')}
@@ -120,12 +123,21 @@ async def _create(connection: Connection, config: dict[str, Any]) -> None:
 
 
 def limits_of(events: Iterable[AnyEvent]) -> dict[str, Limits]:
-    """The limits by stream. Raises ContractError when two events of one stream do not agree."""
+    """The limits by stream. Raises ContractError when two events of one stream do not agree, or may not share it."""
     found: dict[str, Limits] = {}
+    subjects: dict[str, str] = {}
     for event in events:
+        (subject,) = stream_config(event)['subjects']
+        if (other := subjects.setdefault(event.stream_name, subject)) != subject:
+            raise ContractError(_taken(event.stream_name, other, subject))
         if found.setdefault(event.stream_name, event.limits) != event.limits:
             raise ContractError(f'event {event.name}: its stream {event.stream_name} is declared with other limits too')
     return found
+
+
+def _taken(stream: str, other: str, subject: str) -> str:
+    text = f'stream {stream} is that of {other}, and cannot be that of {subject} as well'
+    return f'{text}: walnats gives a.b and a-b the same one; rename one of them'
 
 
 def check_types(events: Iterable[AnyEvent]) -> None:

@@ -10,8 +10,9 @@ import pytest
 from support import words_service
 
 from natsgate.actors import Actor, Actors, Services
-from natsgate.events import ContractError, Event
+from natsgate.events import ContractError, Event, GzipSerializer
 from natsgate.events.json_schema import json_schema
+from natsgate.events.serializers import JsonSerializer
 
 
 @dataclass
@@ -82,6 +83,30 @@ def test_an_async_api_document(services: Services) -> None:
     shop, stock, _ = services.async_apis()
     assert shop['info'] == {'title': 'shop', 'version': '1.2.0'}
     assert set(stock['operations']) == {'stock.pack', 'stock.price'}
+
+
+@pytest.mark.parametrize(
+    ('event', 'expected'),
+    [
+        (Event('e', str), 'application/json'),
+        (Event('e', Model), 'application/json'),
+        (Event('e', bytes), 'application/octet-stream'),
+        (Event('e', str, GzipSerializer(JsonSerializer(str))), 'application/octet-stream'),
+        (Event('e', datetime), 'application/json'),
+        (Event('e', datetime, walnats=True), 'text/plain'),
+    ],
+)
+def test_how_messages_travel(event: Event[Any], expected: str) -> None:
+    services = Services()
+    services.add('shop', emits=[event])
+    assert services.async_api()['components']['messages']['e']['contentType'] == expected
+
+
+def test_where_callers_of_walnats_are_answered() -> None:
+    services = Services()
+    services.add('shop', emits=[Event('price', str, walnats=True).with_response(float)])
+    reply = services.async_api()['operations']['shop.emits.price']['reply']
+    assert reply['address'] == {'location': '$message.header#/Walnats-Reply'}
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,19 @@ async def test_a_feed_of_all_events(nats: EmbeddedNats) -> None:
     assert 'NATS/1.0' in seen[3].problem
 
 
-async def test_a_feed_that_nobody_reads(nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, 'MOST', 2)
+@pytest.mark.parametrize(('limit', 'most'), [('MOST', 2), ('MOST_BYTES', 7)])
+async def test_a_feed_that_nobody_reads(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(monitor, limit, most)
     async with Events(GREET).connect(nats.url) as conn, conn.monitor() as feed:
         for _ in range(5):
             await conn.emit(GREET, 'hi')
         await until(lambda: feed.missed == 3)
         assert [(await anext(feed)).message for _ in range(2)] == ['hi', 'hi']
+        await conn.emit(GREET, 'again')
+        async with asyncio.timeout(5):
+            assert (await anext(feed)).message == 'again'
 
 
 @asynccontextmanager
@@ -97,13 +103,15 @@ async def test_calls_for_machines(nats: EmbeddedNats, words: Descriptors) -> Non
 
 
 async def test_plain_events_for_people(nats: EmbeddedNats) -> None:
-    async with watching(nats, 'shop.>', 'greet', '--count', '4') as process:
+    async with watching(nats, 'shop.>', 'greet', '--count', '6') as process:
         connection = await connect(nats.url)
+        connection.write(b'PUB shop.\x1b]0;x\x07 1\r\n1\r\nPUB greet 11\r\n"gr\xc3\xbc\xc3\x9fe\xc2\x9b"\r\n')
         connection.write(b'PUB shop.order 7\r\n{"n":1}\r\nPUB greet 2\r\nhi\r\nPUB greet 1\r\n\xff\r\n')
         connection.write(b'HPUB greet 1 1\r\n{\r\n')
         lines = [line.partition('  ')[2] for line in await output(process)]
         await connection.close()
     assert lines == [
+        'shop.\\x1b]0;x\\x07  1', 'greet  "grüße\\x9b"',  # what a terminal would obey
         'shop.order  {"n": 1}', 'greet  "hi"', 'greet  "/w=="',
         'greet  0 bytes that cannot be read: a header block does not begin with NATS/1.0',
     ]  # fmt: skip

@@ -2,14 +2,18 @@
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import pytest
 from support import connect, running_actors, until, words_service
 
 from natsgate.actors import Actor, Actors, Context
+from natsgate.actors.emitter import Emitter
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import CloudEvent, ContractError, Event, Events, Limits, StatusError, delays
+from natsgate.events.clock import BrokerClock
+from natsgate.events.connection import Connection, ConnectOptions
 from natsgate.events.streams import StreamOptions
 
 REMIND = Event('remind.me', str)
@@ -137,6 +141,39 @@ async def test_one_of_the_workers_emits_it(nats: EmbeddedNats) -> None:
     assert len(heard.texts) == 51
 
 
+async def test_what_is_due_is_in_a_burst(nats: EmbeddedNats) -> None:
+    heard = Heard()
+    other = Actor('other', Event('never.delayed', str), Heard())
+    async with Actors(other, *heard.actors()).connect(nats.url) as actors, Events(REMIND).connect(nats.url) as conn:
+        await actors.register()
+        await asyncio.gather(*(conn.emit(REMIND, str(number), delay=0.1) for number in range(50)))
+        await conn.emit(REMIND, 'later', delay=60)
+        while (await conn.connection.api(f'CONSUMER.INFO.{delays.STREAM}.remind=me'))['num_pending'] < 50:
+            await asyncio.sleep(0.02)
+        await actors.listen(burst=True)
+    assert len(heard.texts) == 50
+    assert 'later' not in heard.texts
+
+
+async def test_a_burst_that_waits_for_what_is_due_can_be_cancelled(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    async def always(self: Emitter, stream: str) -> int:
+        looks.append(stream)
+        return 1
+
+    monkeypatch.setattr(Emitter, '_pending', always)
+    async with Heard().actors().connect(nats.url) as actors:
+        await actors.register()
+        listening = asyncio.create_task(actors.listen(burst=True))
+        await until(lambda: looks)
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+
+
 async def test_a_method_can_wait_too(nats: EmbeddedNats) -> None:
     from demo.v1 import words_pb2
 
@@ -178,7 +215,7 @@ async def test_a_full_queue_takes_it_later_and_one_that_never_could_is_given_up(
         await conn.emit(event, 'first', sync=True)
         await until(lambda: heard)
         await conn.emit(event, 'x' * 1000, delay=0.1)
-        await until(lambda: 'is refused by its stream' in caplog.text)
+        await until(lambda: 'is refused by its stream: RESOURCE_EXHAUSTED: too large' in caplog.text)
         await conn.emit(event, 'second', delay=0.1)
         connection = await connect(nats.url)
         while (await connection.api(f'CONSUMER.INFO.{delays.STREAM}.narrow'))['num_redelivered'] == 0:
@@ -214,6 +251,39 @@ async def test_it_waits_as_the_events_are_stored(nats: EmbeddedNats) -> None:
         await conn.emit(REMIND, 'x', delay=60)
         info = await conn.connection.api(f'STREAM.INFO.{delays.STREAM}')
     assert (info['config']['storage'], info['config']['num_replicas']) == ('memory', 1)
+
+
+@pytest.mark.parametrize('offset', [-30, 30])
+@pytest.mark.parametrize('shared', [False, True])
+async def test_a_producer_whose_clock_is_wrong(nats: EmbeddedNats, offset: int, shared: bool) -> None:
+    """Neither its delays nor its deadlines are; it has declared no stream, which would have told it the time."""
+    event = Event('remind', str, walnats=shared).with_response(str)
+    came: list[float] = []
+
+    async def remind(text: str) -> str:
+        came.append(time.monotonic())
+        return text
+
+    clock = BrokerClock(wall=lambda: time.time() + offset)
+    async with running_actors(nats.url, Actors(Actor('remind', event, remind))):
+        connection = Connection(ConnectOptions(servers=(nats.url,)), clock=clock)
+        await connection.open()
+        async with Events(event).connect(connection) as conn:
+            assert await conn.request(event, 'x', timeout=5) == 'x'
+            began = time.monotonic()
+            await conn.emit(event, 'x', delay=0.5)
+            await until(lambda: len(came) == 2)
+    assert came[1] - began >= 0.5
+
+
+async def test_a_stream_that_is_gone_is_made_again(nats: EmbeddedNats) -> None:
+    heard = Heard()
+    async with running_actors(nats.url, heard.actors()), Events(REMIND).connect(nats.url) as conn:
+        await conn.emit(REMIND, 'next year', delay=366 * 86400)
+        await conn.connection.api(f'STREAM.DELETE.{delays.STREAM}')
+        await conn.emit(REMIND, 'soon', delay=0.1)
+        await until(lambda: heard.texts)
+    assert heard.texts == ['soon']
 
 
 async def test_without_nats_it_is_said_at_once(nats: EmbeddedNats) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from support import connect, running_actors, until
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import CloudEvent, Code, ContractError, Event, Events, StatusError
+from natsgate.events import CloudEvent, Code, ContractError, Event, Events, Kind, StatusError
 
 COUNT_WORDS = Event('count-words', str).with_response(int)
 
@@ -111,6 +112,27 @@ async def test_a_status_raised_by_the_handler_is_raised_here(nats: EmbeddedNats)
     assert raised.value.trailing == (('x-left', '3'),)
 
 
+@pytest.mark.parametrize('kind', [Kind.UNARY, Kind.SERVER_STREAMING])
+async def test_a_response_that_cannot_be_read_is_a_status(nats: EmbeddedNats, kind: Kind) -> None:
+    answered = Event('declared-otherwise', str).with_response(str, kind=kind)
+    asked = Event('declared-otherwise', str).with_response(int, kind=kind)
+
+    async def echo(text: str) -> str:
+        return text
+
+    async def echoes(text: str) -> AsyncIterator[str]:
+        while True:
+            yield text
+
+    actor = Actor('echo', answered, echo if kind is Kind.UNARY else echoes)
+    async with running_actors(nats.url, Actors(actor)) as actors, Events(asked).connect(nats.url) as conn:
+        asking = conn.request(asked, 'x') if kind is Kind.UNARY else anext(conn.stream(asked, 'x'))
+        with pytest.raises(StatusError, match='the response cannot be read: the data is not a int') as caught:
+            await asking
+        assert caught.value.status.code is Code.INTERNAL
+        await until(lambda: not actors.workers[0].jobs)
+
+
 async def test_the_handler_sees_metadata_attempt_and_time(nats: EmbeddedNats) -> None:
     seen: dict[str, Any] = {}
 
@@ -160,6 +182,29 @@ async def test_emit_reaches_every_actor_and_waits_for_none(nats: EmbeddedNats) -
     assert sorted(heard, key=str) == sorted([(who, {'n': n}) for who in ('billing', 'stock') for n in (1, 2)], key=str)
 
 
+async def test_a_burst_without_an_end_can_be_stopped(nats: EmbeddedNats) -> None:
+    event = Event('again', str)
+    runs = 0
+
+    async def again(text: str) -> None:
+        nonlocal runs
+        runs += 1
+        await conn.emit(event, text, sync=True)
+        await asyncio.sleep(0.02)  # so that the next one is there before this one is done
+
+    async with (
+        Actors(Actor('again', event, again)).connect(nats.url) as actors,
+        Events(event).connect(nats.url) as conn,
+    ):
+        await actors.register()
+        await conn.emit(event, 'x', sync=True)
+        listening = asyncio.create_task(actors.listen(burst=True))
+        await until(lambda: runs > 10)
+        actors.stop()
+        async with asyncio.timeout(5):
+            await listening
+
+
 async def test_emit_without_a_stream_says_so(nats: EmbeddedNats) -> None:
     event = Event('nowhere', str)
     async with Events(event).connect(nats.url) as conn:
@@ -186,6 +231,15 @@ async def test_requests_of_events_that_were_not_connected_are_refused(nats: Embe
     async with Events().connect(nats.url) as conn:
         with pytest.raises(ContractError, match='not among the Events'):
             await conn.request(COUNT_WORDS, 'x')
+
+
+@pytest.mark.parametrize('kind', [Kind.SERVER_STREAMING, Kind.CLIENT_STREAMING, Kind.BIDI])
+async def test_a_streaming_event_is_not_emitted(nats: EmbeddedNats, kind: Kind) -> None:
+    """No actor could run it without a caller."""
+    event = Event('streams', str).with_response(str, kind=kind)
+    async with Events(event).connect(nats.url) as conn:
+        with pytest.raises(ContractError, match='event streams: it streams'):
+            await conn.emit(event, 'x')
 
 
 async def test_events_and_actors_share_a_connection(nats: EmbeddedNats) -> None:

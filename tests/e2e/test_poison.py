@@ -11,7 +11,7 @@ import pytest
 from demo.v1 import words_pb2
 from support import NO_LIMITS, Client, connect, running_actors, until, word_actors
 
-from natsgate.actors import Actors, ConnectedActors, Context, Retry
+from natsgate.actors import Actors, ConnectedActors, Context, Retry, misaddressed
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code
 from natsgate.events.connection import Connection
@@ -112,15 +112,26 @@ async def test_what_cannot_be_read_is_buried(nats: EmbeddedNats, words: Descript
         await peer.close()
 
 
-async def test_a_subject_that_is_not_text(nats: EmbeddedNats, words: Descriptors) -> None:
-    """It is no method's, so no worker is given it; it stays, and is in nobody's way."""
+async def test_subjects_that_no_method_has(
+    nats: EmbeddedNats, words: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker is ever given them; they are in nobody's way, and are buried all the same."""
+    monkeypatch.setattr(misaddressed, 'LOOK_EVERY', 0.1)
+    pretending = b'NATS/1.0\r\nNats-Subject: rpc.demo.v1.Words.Count\r\nNats-Sequence: 1\r\n\r\n'
     async with both(nats, words, word_actors(Count=count)) as running:
         lost, peer = running.watched(), await connect(nats.url)
-        peer.write(b'PUB rpc.demo.v1.Words.\xff\xfe 2\r\nhi\r\n')
+        peer.write(b'PUB rpc.demo.v1.Words.Join 2\r\nhi\r\n')  # a method that nobody runs at the moment
+        for name in (b'\xff\xfe', b'\xff\xfe', 'café'.encode(), b'\x01', b'1'):
+            for header in (b'', b'X', b'NATS/1.0\r\n\xff\r\n\r\n', pretending):
+                peer.write(hpub(header, b'hi', subject=b'rpc.demo.v1.Words.' + name))
         await peer.synced()
+        letters = running.actors.dead_letters
+        await until(lambda: letters.stored == 20)
         await well(running)
         assert await stored(peer) == 1
-        assert (running.runs, lost) == (1, [])
+        assert (letters.lost, running.runs, lost) == (0, 1, [])
+        kept = (await peer.api('STREAM.INFO._DEAD', {'subjects_filter': '_DEAD.>'}))['state']['subjects']
+        assert kept['_DEAD.rpc.demo.v1.Words.\\xff\\xfe'] == 8
         await peer.close()
 
 

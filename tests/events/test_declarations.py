@@ -1,5 +1,6 @@
 """Events, services, streams, subjects, CloudEvents: what can be declared, and what that makes."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -116,6 +117,26 @@ def test_events_of_one_stream_agree_on_its_limits() -> None:
     Events(plain, plain.with_response(int))
     with pytest.raises(ContractError, match='other limits'):
         Events(plain, Event('a', str, limits=Limits(messages=1)))
+
+
+@pytest.mark.parametrize(
+    'limit',
+    [{'messages': 0}, {'messages': -1}, {'messages': 1.5}, {'bytes': -2}, {'consumers': 0}, {'message_size': '1 MiB'},
+     {'age': 0}, {'age': -1}, {'age': math.nan}, {'age': math.inf}],
+)  # fmt: skip
+def test_limits_that_are_none(limit: dict[str, Any]) -> None:
+    (name,) = limit
+    with pytest.raises(ContractError, match=f'limit {name}='):
+        Limits(**limit)
+    with pytest.raises(ContractError, match=f'limit {name}='):
+        Limits(messages=5).evolve(**limit)
+
+
+@pytest.mark.parametrize('other', [Event('a-b', str), Event('a-b', str, walnats=True)])
+def test_two_events_that_would_have_one_stream(other: Event[str]) -> None:
+    with pytest.raises(ContractError, match=r'stream a-b is that of a\.b, and cannot be that of a-b as well'):
+        Events(Event('a.b', str, walnats=True), other)
+    Events(Event('a.b', str), other)
 
 
 def test_a_registry() -> None:

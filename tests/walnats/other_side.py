@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from datetime import datetime
 
 import walnats
 from demo.v1 import words_pb2
@@ -10,6 +11,7 @@ from demo.v1 import words_pb2
 COUNT = walnats.Event('words.count', words_pb2.CountRequest).with_response(words_pb2.CountResponse)
 LENGTH = walnats.Event('a.length', str, limits=walnats.Limits(age=3600, messages=100), description='how long')
 ANSWERED_LENGTH = LENGTH.with_response(int)
+TICK = walnats.Event('tick', datetime)
 
 
 class Recorder(walnats.middlewares.Middleware):
@@ -26,6 +28,7 @@ def count(request: words_pb2.CountRequest) -> words_pb2.CountResponse:
 ACTORS = {
     'count': walnats.Actor('counter', COUNT, count, middlewares=(Recorder(),)),
     'length': walnats.Actor('length', ANSWERED_LENGTH, len, middlewares=(Recorder(),)),
+    'tick': walnats.Actor('tick', TICK, lambda moment: print(moment.isoformat(), flush=True)),
 }
 
 
@@ -49,6 +52,11 @@ async def request(url: str, text: str, **options: str | float) -> None:
         print(await conn.request(ANSWERED_LENGTH, text, **options), flush=True)
 
 
+async def tick(url: str) -> None:
+    async with walnats.Events(TICK).connect(url) as conn:
+        await walnats.Clock(TICK, period=1).run(conn, burst=True)
+
+
 async def main() -> None:
     url, what, *more = sys.argv[1:]
     match what:
@@ -56,6 +64,8 @@ async def main() -> None:
             await act(url, *more)
         case 'register':
             await register(url)
+        case 'tick':
+            await tick(url)
         case 'request':
             await request(url, more[0], **json.loads(more[1]))
 

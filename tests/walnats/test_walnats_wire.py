@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo.v1 import words_pb2
-from support import connect, running_actors, running_gateway
+from support import connect, running_actors, running_gateway, until
 from test_presence import SERVING, check
 
 from natsgate.actors import Actor, Actors, Context
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import Code, ContractError, Event, Events, Limits, StatusError
+from natsgate.events import Clock, Code, ContractError, Event, Events, Limits, StatusError
 from natsgate.events.kind import Kind
 from natsgate.gateway.protos import Descriptors
 from natsgate.gateway.routes import Override
@@ -25,6 +26,7 @@ GENERATED = str(Path(words_pb2.__file__).parents[2])
 OTHER_SIDE = Path(__file__).parent / 'other_side.py'
 LENGTH = Event('a.length', str, limits=Limits(age=3600, messages=100), description='how long', walnats=True)
 ANSWERED = LENGTH.with_response(int)
+TICK = Event('tick', datetime, walnats=True)
 COUNT = Event('words.count', words_pb2.CountRequest, walnats=True).with_response(words_pb2.CountResponse)
 TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 
@@ -130,6 +132,28 @@ async def test_a_delayed_request_of_walnats_waits(nats: EmbeddedNats, monkeypatc
     assert attempts == [1]
 
 
+async def test_a_clock_that_is_a_little_off_costs_a_delayed_event_no_attempt(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    async def length(text: str, context: Context) -> int:
+        attempts.append(context.attempt)
+        return len(text)
+
+    async with (
+        running_actors(nats.url, Actors(Actor('length', ANSWERED, length, max_attempts=1))) as actors,
+        Events(ANSWERED).connect(nats.url) as conn,
+    ):
+        await conn.emit(ANSWERED, 'four', delay=0.5)
+        while not (await conn.connection.api('CONSUMER.INFO.a-length.length'))['num_ack_pending']:
+            await asyncio.sleep(0.01)
+        clock = actors.connection.clock
+        monkeypatch.setattr(clock, '_offset', clock._offset - 0.05)  # as another worker may know it
+        await until(lambda: attempts)
+    assert attempts == [1]
+
+
 async def test_an_actor_of_walnats_waits_for_what_we_delay(nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TZ', 'UTC')  # elsewhere, walnats reads another moment than is written
     async with acting(nats, 'length') as seen, Events(LENGTH).connect(nats.url) as conn:
@@ -153,7 +177,16 @@ async def test_a_failure_is_no_result_for_walnats(nats: EmbeddedNats, caplog: py
         async with Events(ANSWERED).connect(nats.url) as conn:
             with pytest.raises(StatusError, match='NOT_FOUND: none'):  # we can be told
                 await conn.request(ANSWERED, 'four')
-    assert 'left without an answer' in caplog.text
+    assert 'left without an answer: NOT_FOUND: none' in caplog.text
+
+
+async def test_a_response_that_is_too_large_is_no_result_either(caplog: pytest.LogCaptureFixture) -> None:
+    actors = Actors(Actor('length', ANSWERED, lambda text: 10**3000))
+    async with EmbeddedNats(config='max_payload: 2048') as nats, running_actors(nats.url, actors):
+        code, out, error = await request(nats, 'four', timeout=0.5)
+    assert (code, out) == (1, '')
+    assert 'TimeoutError' in error
+    assert 'left without an answer: RESOURCE_EXHAUSTED' in caplog.text
 
 
 async def test_actors_of_both_share_the_work(nats: EmbeddedNats) -> None:
@@ -195,6 +228,21 @@ async def test_a_stream_of_walnats_is_never_changed(nats: EmbeddedNats) -> None:
     assert await stream(nats) == before
 
 
+@pytest.mark.parametrize('shared', [True, False])
+async def test_a_stream_of_another_event_is_not_taken(nats: EmbeddedNats, shared: bool) -> None:
+    """In walnats, `a.length` and `a-length` have the same stream."""
+    await run(nats, 'register')
+    before = await stream(nats)
+    event = Event('a-length', str, walnats=shared)
+    async with Events(event).connect(nats.url) as conn:
+        with pytest.raises(ContractError, match=r'stream a-length is that of a\.length'):
+            await conn.register()
+    with pytest.raises(ContractError, match=r'stream a-length is that of a\.length'):
+        async with running_actors(nats.url, Actors(Actor('other', event, print))):
+            pass
+    assert await stream(nats) == before
+
+
 async def test_an_id_counts_once_whoever_emits_it(nats: EmbeddedNats) -> None:
     heard: list[str] = []
     async with (
@@ -205,6 +253,26 @@ async def test_an_id_counts_once_whoever_emits_it(nats: EmbeddedNats) -> None:
         with pytest.raises(StatusError, match='ALREADY_EXISTS'):
             await conn.request(ANSWERED, 'four', uid='one')
     assert heard == ['four']
+
+
+async def test_a_tick_of_walnats_is_heard(nats: EmbeddedNats) -> None:
+    heard: list[datetime] = []
+
+    async def hear(moment: datetime) -> None:
+        heard.append(moment)
+
+    async with running_actors(nats.url, Actors(Actor('hear', TICK, hear))):
+        assert (await run(nats, 'tick'))[0] == 0
+        await until(lambda: heard)
+    assert abs((datetime.now(UTC) - heard[0]).total_seconds()) < 60  # its local time is ours
+
+
+async def test_walnats_hears_a_tick(nats: EmbeddedNats) -> None:
+    async with acting(nats, 'tick') as seen, Events(TICK).connect(nats.url) as conn:
+        await Clock(event=TICK, period=0.5).run(conn, burst=True)
+        async with asyncio.timeout(5):
+            moment = datetime.fromisoformat((await seen.readline()).decode().strip())
+    assert (moment.utcoffset(), moment.timestamp() % 0.5) == (timedelta(), 0)
 
 
 def test_walnats_knows_no_streaming_calls() -> None:
