@@ -26,8 +26,8 @@ setup: build/gen/ready ## Set up .venv and the generated modules
 demo: setup ## See it work: NATS, two workers, the gateway, five calls (KEEP=1: keep serving)
 	@$(BIN)/natsgate demo $(if $(KEEP),--keep)
 
-test: setup ## Run the tests; they start real nats-servers
-	$(BIN)/python -m pytest $(TESTS)
+test: setup ## Run the tests; they start real nats-servers (JOBS=2: two at a time)
+	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile) $(TESTS)
 
 lint: setup ## ruff and mypy, strict
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -113,14 +113,33 @@ def _key(actor: Actor) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def executing(actors: Iterable[Actor], initializer: Initializer | None) -> AsyncIterator[Executors]:
-    """The executors of these actors. Raises ContractError when a process cannot run its handler."""
+async def executing(
+    actors: Iterable[Actor], initializer: Initializer | None, stopping: asyncio.Event
+) -> AsyncIterator[Executors | None]:
+    """The executors of these actors; None if it is to stop before they are ready.
+
+    Raises ContractError when a process cannot run its handler.
+    """
     executors = Executors(actors, initializer or nothing)
     try:
-        await executors.open()
-        yield executors
+        yield executors if await _unless(stopping, executors.open()) else None
     finally:
         await executors.close()
+
+
+async def _unless(stopping: asyncio.Event, doing: Coroutine[Any, Any, None]) -> bool:
+    """Do this, unless it is to stop before. Whether it is done. Raises what it raises."""
+    task = asyncio.create_task(doing, name='actors/executors')
+    stopped = asyncio.create_task(stopping.wait(), name='actors/stopped')
+    try:
+        done, _ = await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            task.result()
+        return task in done
+    finally:
+        for one in (task, stopped):
+            one.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 def as_run(actor: Actor, executor: Executor | None) -> Actor:

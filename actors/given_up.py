@@ -74,8 +74,10 @@ class GivenUp:
             if msg is None or actor is None:
                 return  # it was taken out meanwhile
             log.warning('actor %s: NATS has given up event %d after %d deliveries', actor.name, sequence, attempts)
-            self._respond(actor, msg, attempts)
-            await self._letters.store(self._letter(actor, msg, attempts))
+            head = _head_of(msg)
+            self._respond(actor, head.reply, attempts)
+            if not (head.replay and head.reply):  # who replays hears it, and has the letter
+                await self._letters.store(self._letter(actor, msg, attempts))
             if not is_interest(actor.event):  # the other actors of an event may still want it
                 await delete_msg(self._connection, actor.event.stream_name, sequence)
         except (ApiError, Disconnected, NoResponders, TimeoutError) as error:
@@ -108,14 +110,18 @@ class GivenUp:
             consumer=actor.consumer,
         )
 
-    def _respond(self, actor: Actor, msg: StoredMsg, attempts: int) -> None:
-        try:
-            reply = wire.decode_request(msg.header).reply
-        except wire.Unreadable:
-            return
+    def _respond(self, actor: Actor, reply: str, attempts: int) -> None:
         if not actor.answers or not reply_pattern(actor.target).match(reply):
             return
         text = f'given up by NATS after {attempts} attempts'
         response = failed(Failure.WORKER_CRASHED, text, idempotent=actor.idempotent, attempts=attempts)
         block = wire.encode_response(response)
         self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply.encode(), len(block), len(block), block))
+
+
+def _head_of(msg: StoredMsg) -> wire.RequestHead:
+    """What its headers say; nothing, if they cannot be read."""
+    try:
+        return wire.decode_request(msg.header)
+    except wire.Unreadable:
+        return wire.RequestHead()

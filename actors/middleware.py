@@ -8,7 +8,8 @@ async def timed(message, context, call_next):
         print(context.actor, time.monotonic() - began)
 
 The same shape serves all kinds of calls. Where the caller streams, the message is the iterator over its messages. Where
-the responses stream, call_next() sends them, and returns None after the last one.
+the responses stream, call_next() sends them, and returns None after the last one; a middleware that returns others in
+their place returns an async iterator.
 
 They are put around the handler once, at the start; an actor without any runs as if there was no such thing.
 """
@@ -58,7 +59,7 @@ def around(handler: Handler, middlewares: Sequence[Middleware], kind: Kind, *, t
 
     async def run(message: Any, context: Context) -> Any:
         result = await chain(message, context)
-        return _nothing() if kind.server_streams else result  # all was sent before
+        return _nothing() if kind.server_streams and result is None else result  # all was sent before
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -17,9 +18,15 @@ from natsgate.actors.execute_in import ProcessDied
 from natsgate.actors.process_child import LENGTH, Outcome, Task, call_of, framed
 from natsgate.events.status import ContractError
 
+log = logging.getLogger('natsgate.actors')
+
 Initializer = Callable[[], object]
 """Called in a process before the handler's module is imported. It has to be a function of a module, or a partial()."""
 
+STARTS_WITHIN = 120.0
+"""Seconds after which a process that still imports its handler's module is taken for one that hangs."""
+
+_TOLD_AFTER = 10.0  # seconds of that
 _ENDS_WITHIN = 2.0
 
 # Nothing but sys.path has to be there before the first import; the rest comes over the socket.
@@ -61,12 +68,26 @@ class Process:
 
     async def _begin(self, task: Task, initializer: Initializer) -> None:
         self._writer.write(framed(initializer) + framed(task))
+        telling = asyncio.get_running_loop().call_later(
+            _TOLD_AFTER, log.warning, 'a process still imports %s, %g s after its start', task.module, _TOLD_AFTER
+        )
         try:
-            why = await self._receive()
+            async with asyncio.timeout(STARTS_WITHIN):
+                why = await self._receive()
         except ProcessDied as error:
             raise ContractError(f'its process ended before it was ready: {error}') from error
+        except TimeoutError:
+            text = f'its process was not ready after {STARTS_WITHIN:g} s: {task.module}, or the initializer, hangs'
+            raise ContractError(text) from None
+        finally:
+            telling.cancel()
         if why:
             raise ContractError(f'its process cannot run it: {why}')
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended by itself, with nothing to do."""
+        return self._reader.at_eof()
 
     async def run(self, message: Any, context: Context) -> Any:
         """Run the handler once. Raises what it raises; ProcessDied. Whoever cancels this has to kill the process."""

@@ -6,19 +6,21 @@ both ends are ours, of one version.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from natsgate.actors.context import Context
 from natsgate.actors.execute_in import find
@@ -26,6 +28,7 @@ from natsgate.events.event import AnyEvent
 
 LENGTH = struct.Struct('!Q')
 
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _HERE = ('_deadline', '_now', 'event', 'on_initial', 'on_response', 'thread')
 _TRAVELS = tuple(name for name in Context.__slots__ if name not in _HERE)
 
@@ -80,33 +83,73 @@ def framed(value: object) -> bytes:
 
 def serve(descriptor: int) -> None:
     """Serve the socket until it is closed; then end at once, whatever runs."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # the worker says when: it lets what runs end
+    for number in _ENDINGS:
+        signal.signal(number, _wait_for_the_worker)
     with socket.socket(fileno=descriptor) as connection:
         connection.set_inheritable(False)
+        os.register_at_fork(
+            before=lambda: _mask(signal.SIG_BLOCK),  # what comes in between is for the new process to end by
+            after_in_parent=lambda: _mask(signal.SIG_UNBLOCK),
+            after_in_child=lambda: _leave(connection),
+        )
         reader, writer = connection.makefile('rb'), connection.makefile('wb')
+        frames: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=_receive, args=(reader, frames), name='natsgate-calls', daemon=True).start()
         try:
-            _read(reader)()  # what the program wants done first
-            task: Task = _read(reader)
+            _next(frames)()  # what the program wants done first
+            task: Task = _next(frames)
             handler = _loaded(task)
         except BaseException as error:
             _write(writer, framed(_told(error)))
-            return
+            os._exit(1)
         _write(writer, framed(''))
-        _serve(reader, writer, task, handler)
+        _serve(frames, writer, task, handler)
 
 
-def _serve(reader: BinaryIO, writer: BinaryIO, task: Task, handler: Callable[..., Any]) -> None:
-    calls: SimpleQueue[bytes] = SimpleQueue()
+def _wait_for_the_worker(*_: object) -> None:
+    """Not a signal ends it, but the worker, which lets what runs end."""
 
-    def receive() -> None:
-        while data := _receive(reader):
-            calls.put(data)
-        os._exit(0)  # nobody waits for what runs
 
-    threading.Thread(target=receive, name='natsgate-calls', daemon=True).start()
+def _mask(how: int) -> None:
+    signal.pthread_sigmask(how, _ENDINGS)
+
+
+def _leave(connection: socket.socket) -> None:
+    """In a process that the handler has forked: it can be ended as any other, and has no part in the calls."""
+    for number in _ENDINGS:
+        if signal.getsignal(number) is _wait_for_the_worker:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    _mask(signal.SIG_UNBLOCK)
+    if connection.fileno() >= 0:  # held open there, it would hide that this process has died
+        os.close(connection.detach())
+
+
+def _serve(frames: SimpleQueue[bytes], writer: BinaryIO, task: Task, handler: Callable[..., Any]) -> NoReturn:
+    pid = os.getpid()
     while True:
-        _write(writer, _framed_outcome(_run(task, handler, calls.get())))
+        outcome = _run(task, handler, frames.get())
+        _flush()
+        if os.getpid() != pid:
+            _end_fork(outcome)
+        _write(writer, _framed_outcome(outcome))
+
+
+def _flush() -> None:
+    """Have what the handler has printed written: nothing else would, where that is no terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, or the handler has closed it
+            stream.flush()
+
+
+def _end_fork(outcome: Outcome) -> NoReturn:
+    """End a process that the handler has forked, and that has left the handler, as a program would end."""
+    match outcome.error:
+        case None | SystemExit(code=None):
+            os._exit(0)
+        case SystemExit(code=int(status)):
+            os._exit(status & 0xFF)
+    os.write(2, outcome.trace.encode('utf-8', 'replace'))
+    os._exit(1)
 
 
 def _run(task: Task, handler: Callable[..., Any], data: bytes) -> Outcome:
@@ -166,19 +209,17 @@ def _told(error: BaseException) -> str:
     return ' '.join(f'{type(error).__name__}: {error} ({frames[-1].filename}:{frames[-1].lineno})'.split())
 
 
-def _receive(reader: BinaryIO) -> bytes:
-    try:
-        head = reader.read(LENGTH.size)
-        return reader.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b''
-    except OSError:
-        return b''
+def _receive(reader: BinaryIO, frames: SimpleQueue[bytes]) -> NoReturn:
+    """Take what comes until the worker has closed the socket or is gone; then end at once, whatever runs."""
+    with contextlib.suppress(OSError):
+        while len(head := reader.read(LENGTH.size)) == LENGTH.size:
+            frames.put(reader.read(LENGTH.unpack(head)[0]))
+    os.killpg(0, signal.SIGTERM)  # what handlers have started and left
+    os._exit(0)
 
 
-def _read(reader: BinaryIO) -> Any:
-    data = _receive(reader)
-    if not data:
-        os._exit(0)
-    return pickle.loads(data)  # noqa: S301  of the process that has started us
+def _next(frames: SimpleQueue[bytes]) -> Any:
+    return pickle.loads(frames.get())  # noqa: S301  of the process that has started us
 
 
 def _write(writer: BinaryIO, frame: bytes) -> None:

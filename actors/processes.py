@@ -56,7 +56,9 @@ class Processes:
 
     async def run(self, message: Any, context: Context) -> Any:
         """Run the handler in an idle process, killed if this is cancelled. Raises what it raises; ProcessDied."""
-        process = await self._idle.get()
+        while (process := await self._idle.get()).dead:  # no attempt is spent on one that is not there
+            log.error('actor %s: a process ended that had nothing to do', self._actor.name)
+            self._lose(process)
         try:
             result = await process.run(message, context)
         except asyncio.CancelledError:

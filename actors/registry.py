@@ -71,6 +71,13 @@ class Actors:
         """The actor of this name, or None."""
         return next((actor for actor in self._actors if actor.name == name), None)
 
+    def __getitem__(self, name: str) -> Actor:
+        """The actor of this name. Raises ContractError, with those that there are."""
+        if (found := self.get(name)) is None:
+            known = ', '.join(sorted(actor.name for actor in self._actors)) or 'none'
+            raise ContractError(f'no actor {name!r}; there are {known}')
+        return found
+
     def __iter__(self) -> Iterator[Actor]:
         return iter(self._actors)
 
@@ -160,11 +167,12 @@ class ConnectedActors:
         Raises ContractError when such a process cannot run its handler, or `max_jobs` is less than there are consumers.
         """
         budget = None if max_jobs is None else Budget(max_jobs, len(consumers_of(self._actors)))
-        async with executing(self._actors, initializer) as executors:
-            with watching():
-                if burst:
-                    await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
-                await self._listen(executors, budget, burst, drain_timeout, discovery)
+        async with executing(self._actors, initializer, self._stopping) as executors:
+            if executors is not None:
+                with watching():
+                    if burst:
+                        await emit_what_is_due(self.connection, (actor.event for actor in self._actors))
+                    await self._listen(executors, budget, burst, drain_timeout, discovery)
 
     async def _listen(
         self, executors: Executors, budget: Budget | None, burst: bool, drain_timeout: float, discovery: bool

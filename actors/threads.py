@@ -56,7 +56,11 @@ class Pool:
 async def in_thread(pool: Pool, context: Context, function: Callable[..., Any], *arguments: Any) -> Any:
     """Run in a thread of the pool, with this task's context variables. `context` is told which run it is."""
     context.thread = pool.submit(contextvars.copy_context().run, _call, function, *arguments)
-    return await asyncio.wrap_future(context.thread)
+    try:
+        return await asyncio.wrap_future(context.thread)
+    finally:
+        if context.thread.done():  # it holds the exception, whose traceback holds the context, and the message
+            context.thread = None
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:

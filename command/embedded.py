@@ -70,7 +70,7 @@ class EmbeddedNats:
     @property
     def pid(self) -> int:
         """The server's process; 0 while it does not run."""
-        return self._process.pid if self._process else 0
+        return self._process.pid if self._process and self._process.poll() is None else 0
 
     async def start(self) -> None:
         """Start, and wait until it listens. Raises ContractError with the server's last words when it does not."""

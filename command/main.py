@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -60,6 +61,7 @@ COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     _fill_standard_files()
+    gc.freeze()  # what is loaded stays: to look at it at the exit takes a tenth of the time of a short command
     parsed, others = parser().parse_known_args(arguments)
     flags = vars(parsed)
     if others:
@@ -144,7 +146,7 @@ def _run(flags: dict[str, Any], arguments: Sequence[str] | None) -> int:
         case 'work':
             _loop(work(settings, overrides))
         case 'dev':
-            _loop(dev(settings, flags['config']))
+            return _loop(dev(settings, flags))
         case 'check':
             print(check(settings, overrides))
         case 'call':
@@ -170,8 +172,9 @@ def _resolved(flags: dict[str, Any]) -> tuple[Any, Overrides, tuple[str, ...]]:
     place = place or DEFAULT_FILE
     file = read_file(place, known) if given or place.exists() else {}
     kind = COMMANDS[flags['command']][0]
-    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place)
     child = Child.from_environment(os.environ)
+    told = child.settings if child else {}
+    settings: Any = resolve(kind, flags=flags, environ=os.environ, file=file, place=place, told=told)
     settings = as_told(settings, child)
     logs.set_up('debug' if settings.debug else settings.log_level, settings.log_format, child.number if child else 0)
     listen = resolve(options.ListenSettings, flags={}, environ=os.environ, file=file, place=place).listen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Callable
+from typing import Protocol
 
 _YOUNG = 10_000
 _LOOK_EVERY = 5.0
@@ -22,20 +22,28 @@ def serve_long() -> None:
     gc.set_threshold(_YOUNG, 20, 20)
 
 
-async def give_back(in_flight: Callable[[], int]) -> None:
+class Calls(Protocol):
+    """Whose memory it is."""
+
+    in_flight: int
+    most_in_flight: int
+
+
+async def give_back(calls: Calls, *, every: float = _LOOK_EVERY) -> None:
     """Give memory back to the system when the calls are over that took it, for as long as this runs.
 
-    What is freed, the allocator keeps for the next calls; that is looked at after a thousand or more in flight.
+    What is freed, the allocator keeps for the next calls; that is looked at after a thousand or more in flight, when
+    there were few of them for all the time from one look to the next: `every` seconds.
     """
     most = 0
     while True:
-        await asyncio.sleep(_LOOK_EVERY)
-        now = in_flight()
-        most = max(most, now)
-        if most >= _MANY and now < most // 10:
+        await asyncio.sleep(every)
+        lately, calls.most_in_flight = calls.most_in_flight, calls.in_flight
+        most = max(most, lately)
+        if most >= _MANY and lately < most // 10:
             gc.collect()
             _trim()
-            most = now
+            most = lately
 
 
 def _trim() -> None:

@@ -64,7 +64,7 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
             serve_long()
             if settings.child:
                 settings.child.tell_ready()
-            trimming = asyncio.create_task(give_back(lambda: running.gateway.in_flight), name='serve/memory')
+            trimming = asyncio.create_task(give_back(running.gateway), name='serve/memory')
             try:
                 await stop.serving()
             finally:

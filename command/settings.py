@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,11 +80,22 @@ def _fields(kind: type[Any]) -> Iterable[Field[Any]]:
 
 
 def resolve(
-    kind: type[T], *, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], place: Path
+    kind: type[T],
+    *,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    file: Mapping[str, Any],
+    place: Path,
+    told: Collection[str] = (),
 ) -> T:
-    """The settings from all three. `place` is the file's path, for errors and for paths relative to it."""
+    """The settings from all three. `place` is the file's path, for errors and for paths relative to it.
+
+    Those in `told` have their default: what is said of them here does not count, and may be wrong.
+    """
     values: dict[str, Any] = {}
     for name, spec in specs(kind).items():
+        if name in told:
+            continue
         if flags.get(name) not in (None, []):
             where, value = f'--{kebab(name)}', tuple(flags[name]) if spec.many else flags[name]
         elif environ.get(variable(name)):

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 log = logging.getLogger('natsgate.command')
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_at_once(number: int) -> None:
@@ -20,6 +23,17 @@ def stop_at_once(number: int) -> None:
 
 def leave_it_to_the_parent(number: int) -> None:
     """Go on stopping. A service manager signals all processes, and the parent passes the signal on: it comes twice."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a signal end the block with KeyboardInterrupt: an import of the user's may never come back to us."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class AnyStop(Protocol):
@@ -43,7 +57,7 @@ class Stop:
         self._task = asyncio.current_task()
         self._serving = False
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
 
     async def serving(self) -> None:

@@ -11,7 +11,7 @@ from natsgate.command.memory import serve_long
 from natsgate.command.nats import NatsAway, connecting, no_jetstream
 from natsgate.command.options import WorkSettings
 from natsgate.command.prepare import preparation
-from natsgate.command.signals import Stop, leave_it_to_the_parent, stop_at_once
+from natsgate.command.signals import Stop, interruptible, leave_it_to_the_parent, stop_at_once
 from natsgate.events.connection import NoResponders
 from natsgate.events.status import ContractError
 from natsgate.events.streams import StreamOptions
@@ -24,7 +24,8 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
     descriptors = descriptors_of(settings) if has_protos(settings) else None
     routes = routes_of(descriptors, overrides) if descriptors else {}
-    actors = import_actors(settings.actors, descriptors)
+    with interruptible():
+        actors = import_actors(settings.actors, descriptors)
     check_answers(routes, actors)
     if not list(actors):
         raise ContractError(f'actors {", ".join(settings.actors)}: there are none in it')

@@ -78,6 +78,7 @@ class Connection:
         self._congested = False
         self._answers_to = f'{self.inbox}.api.'.encode()  # not all of the inbox: others subscribe beside it
         self._answers: dict[bytes, asyncio.Future[tuple[bytes | None, bytes]]] = {}
+        self._asked: dict[bytes, str] = {}
         self._syncing: set[asyncio.Future[bool]] = set()
         self._next_token = 0
 
@@ -151,6 +152,10 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         self.last_error = str(error) or type(error).__name__
         log.log(logging.WARNING if self._ready else logging.DEBUG, 'NATS: %s', self.last_error)
+        for token, subject in self._asked.items():
+            waiting = self._answers[token]
+            if f'for publish to "{subject.lower()}"' in self.last_error and not waiting.done():
+                waiting.set_exception(TimeoutError(self.last_error))  # there will be no answer
 
     async def _on_disconnected(self) -> None:
         if self._ready:
@@ -248,12 +253,12 @@ class Connection:
     ) -> tuple[bytes | None, bytes]:
         """Header block and payload of the first answer. Raises Disconnected, NoResponders.
 
-        Raises TimeoutError when no answer came in time, or the connection was lost before one did.
+        Raises TimeoutError when no answer came in time, or none will: the connection was lost, this user may not ask.
         """
         self._next_token += 1
         token = b'r%d' % self._next_token
         answer: asyncio.Future[tuple[bytes | None, bytes]] = self._loop.create_future()
-        self._answers[token] = answer
+        self._answers[token], self._asked[token] = answer, subject
         try:
             where, size = b'%b %b%b' % (subject.encode(), self._answers_to, token), len(header) + len(payload)
             if header:
@@ -263,7 +268,7 @@ class Connection:
             async with asyncio.timeout(timeout):
                 block, data = await answer
         finally:
-            self._answers.pop(token, None)
+            del self._answers[token], self._asked[token]
         if not data and (line := headers.status(block)) is not None and line[0] == 503:
             raise NoResponders(subject)
         return block, data

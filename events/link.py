@@ -16,6 +16,7 @@ from natsgate.events.connection import Connection
 from natsgate.events.flow import Incoming, Outgoing, Window
 from natsgate.events.frames import Frame, FrameKind, Message
 from natsgate.events.metadata import Metadata, MetadataError
+from natsgate.events.waiters import Waiters
 from natsgate.events.wire import Response, Unreadable
 
 PING_EVERY = 0.5
@@ -56,8 +57,8 @@ class Link:
         self._window = window
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
-        self._waiting_to_send: asyncio.Future[None] | None = None
-        self._waiting_to_receive: asyncio.Future[None] | None = None
+        self._senders = Waiters()
+        self._readers = Waiters()
         self.reset()
 
     def reset(self) -> None:
@@ -89,8 +90,8 @@ class Link:
     def grant(self, messages: int, bytes: int) -> None:
         """The other side takes messages up to these totals."""
         self._out.grant(messages, bytes)
-        if self._waiting_to_send is not None and not self._waiting_to_send.done() and self._out.may_send:
-            self._waiting_to_send.set_result(None)
+        if self._out.may_send:
+            self._senders.wake()
 
     @property
     def max_message(self) -> int:
@@ -100,11 +101,7 @@ class Link:
     async def send(self, message: Message) -> None:
         """Send a message as soon as there is credit. Raises LinkBroken. It must not be larger than max_message."""
         while not self._out.may_send and not self.broken:
-            self._waiting_to_send = self._loop.create_future()
-            try:
-                await self._waiting_to_send
-            finally:
-                self._waiting_to_send = None
+            await self._senders.wait()
         if self.broken:
             raise LinkBroken(self.broken)
         size = len(message.data)
@@ -200,8 +197,7 @@ class Link:
 
     def wake_reader(self) -> None:
         """Something has changed that a reader wants to know."""
-        if self._waiting_to_receive is not None and not self._waiting_to_receive.done():
-            self._waiting_to_receive.set_result(None)
+        self._readers.wake()
 
     async def receive(self) -> Message | None:
         """The other side's next message; None after the last one. Raises LinkBroken."""
@@ -244,11 +240,7 @@ class Link:
 
     async def arrival(self) -> None:
         """Wait until something has changed that a reader wants to know."""
-        self._waiting_to_receive = self._loop.create_future()
-        try:
-            await self._waiting_to_receive
-        finally:
-            self._waiting_to_receive = None
+        await self._readers.wait()
 
     @property
     def unread(self) -> bool:
@@ -273,8 +265,7 @@ class Link:
         if not keep:
             self._queue.clear()
         self.wake_reader()
-        if self._waiting_to_send is not None and not self._waiting_to_send.done():
-            self._waiting_to_send.set_result(None)
+        self._senders.wake()
 
 
 class End(Protocol):

@@ -52,6 +52,8 @@ class Gateway:
         self._destinations = {method: destination_of(route) for method, route in routes.items()}
         self._timeouts = {method: effective_timeout(route.timeout, options.timeout) for method, route in routes.items()}
         self.in_flight = 0
+        self.most_in_flight = 0
+        """The most at a time since somebody has set it back."""
         self._own_tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -155,6 +157,8 @@ class Gateway:
         limit = self.options.max_in_flight
         if self.in_flight >= limit:
             return failed(Failure.TOO_MANY_CALLS, f'{limit} calls are in flight, more are not taken', limit=limit)
+        if self.in_flight >= self.most_in_flight:
+            self.most_in_flight = self.in_flight + 1
         if metadata and (size := md.size(metadata)) > (limit := self.options.max_metadata_size):
             text = f'{size} bytes of metadata, {limit} are taken'
             return failed(Failure.METADATA_TOO_LARGE, text, limit=limit, size=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from natsgate.events.kind import Kind
@@ -22,18 +23,24 @@ class Infrastructure:
     def __init__(self, descriptors: Descriptors, services: Iterable[str], reflection: bool) -> None:
         """Health of these services, and reflection of these descriptors where it is wanted.
 
-        Runs protoc, so it takes a moment: make it before the first call. Raises ContractError when protoc fails.
+        The first of a process runs protoc, so it takes a moment: make it before the first call. Raises ContractError
+        when protoc fails.
         """
-        sources = [_HEALTH]
-        if reflection:
-            sources += [_PROTOS / 'reflection' / version / 'reflection.proto' for version in _VERSIONS]
-        own = load(sources)
+        own = _own_descriptors(reflection)
         self.health = Health(services, message_class=own.message_class)
         answers = _health_answers(self.health)
         if reflection:
             answers |= _reflection_answers(Reflection(descriptors, own))
         self.pool = own.pool
         self.answers: Mapping[str, tuple[Kind, Answer]] = answers
+
+
+@cache
+def _own_descriptors(reflection: bool) -> Descriptors:
+    sources = [_HEALTH]
+    if reflection:
+        sources += [_PROTOS / 'reflection' / version / 'reflection.proto' for version in _VERSIONS]
+    return load(sources)
 
 
 def _health_answers(health: Health) -> dict[str, tuple[Kind, Answer]]:

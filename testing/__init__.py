@@ -1,6 +1,6 @@
 """Testing: what tests of actors, of services and of their clients need. With pytest, fixtures too: docs/testing.md.
 
-called = await call(ACTORS.get('hello'), HelloRequest(name='world'))
+called = await call(ACTORS['hello'], HelloRequest(name='world'))
 assert called.response.text == 'Hello, world!'
 """
 

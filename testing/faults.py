@@ -68,6 +68,7 @@ class Faults:
         """Connections taken so far."""
         self._faults: list[Fault] = []
         self._pumps: set[asyncio.Task[None]] = set()
+        self._wrong: list[Exception] = []  # what functions of the test have raised
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -92,7 +93,12 @@ class Faults:
     def alter(
         self, act: Callable[[Msg], Sequence[Msg]], what: Matches = everything, *, times: float = float('inf')
     ) -> Fault:
-        """Hand on what `act` makes of messages."""
+        """Hand on what `act` makes of each message: a list of them. What it raises, leaving the wire does.
+
+        Raises TypeError for a `what` that is no function.
+        """
+        if not callable(what):
+            raise TypeError(f'what: {what!r} is no function of a message, such as natsgate.testing.faults.events')
         fault = Fault(what, act, times)
         self._faults.append(fault)
         return fault
@@ -130,10 +136,16 @@ class Faults:
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
+        if self._wrong:
+            raise self._wrong[0]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # NATS is away, and so are we
+            writer.transport.abort()
+            return
         for pump in (self._pump(reader, up_writer), self._filter(up_reader, writer)):
             self._pumps.add(asyncio.create_task(pump, name='faults/pump'))
         self._writers |= {writer, up_writer}
@@ -152,8 +164,7 @@ class Faults:
         try:
             while data := await reader.read(65536):
                 for operation in parser.feed(data):
-                    for passed in await self._hurt(operation):
-                        writer.write(written(passed))
+                    writer.write(await self._hurt(operation))
         except ConnectionError:
             pass
         finally:
@@ -163,14 +174,24 @@ class Faults:
         self._writers.discard(writer)
         writer.close()
 
-    async def _hurt(self, operation: Msg | Control) -> Sequence[Msg | Control]:
+    async def _hurt(self, operation: Msg | Control) -> bytes:
         if isinstance(operation, Msg):
-            for fault in self._faults:
-                if fault.met < fault.times and fault.matches(operation):
-                    fault.met += 1
-                    await asyncio.sleep(fault.delay)
-                    return fault.act(operation)
-        return (operation,)
+            try:
+                return await self._struck(operation)
+            except Exception as error:  # of a function of the test, which would never hear of it
+                self._wrong.append(error)
+        return written(operation)
+
+    async def _struck(self, msg: Msg) -> bytes:
+        for fault in self._faults:
+            if fault.met < fault.times and fault.matches(msg):
+                fault.met += 1
+                await asyncio.sleep(fault.delay)
+                passed = fault.act(msg)
+                if not all(isinstance(one, Msg) for one in passed):
+                    raise TypeError(f'a fault makes a list of messages of each, this is {type(passed).__name__}')
+                return b''.join(map(written, passed))
+        return written(msg)
 
 
 def written(operation: Msg | Control) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -16,6 +16,8 @@ from natsgate.command.embedded import EmbeddedNats
 from natsgate.testing.faults import Faults
 from natsgate.testing.protos import Protos, descriptors_of
 from natsgate.testing.running import RunningGateway, connect, running_actors, running_gateway
+
+T = TypeVar('T')
 
 
 class StartActors(Protocol):
@@ -63,10 +65,27 @@ async def _remove_streams(url: str) -> None:
         await connection.close()
 
 
+class _Running(AsyncExitStack):
+    """Ends what was started, in the event loop in which it was made: there it must have been started, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+
+    async def enter_async_context(self, cm: AbstractAsyncContextManager[T, bool | None]) -> T:
+        if asyncio.get_running_loop() is not self._loop:
+            pytest.fail(
+                'the test runs in another event loop than the fixtures of natsgate: '
+                'let asyncio_default_fixture_loop_scope be the loop scope of the test',
+                pytrace=False,
+            )
+        return await super().enter_async_context(cm)
+
+
 @pytest_asyncio.fixture
 async def natsgate_running(natsgate_nats: EmbeddedNats) -> AsyncIterator[AsyncExitStack]:
     """What runs until the end of the test; what was started last ends first."""
-    async with AsyncExitStack() as running:
+    async with _Running() as running:
         yield running
 
 

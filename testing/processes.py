@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from natsgate.command.child import dying_with_us
 from natsgate.testing.running import until
 
 
@@ -67,12 +68,12 @@ async def program(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Program]:
-    """Run `natsgate`, or another module, with these arguments; it is killed when the block is left.
+    """Run `natsgate`, or another module, with these arguments; it is killed when the block is left, or ends with us.
 
     `env` is added to ours.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, '-m', module, *arguments,
+        *dying_with_us(), sys.executable, '-m', module, *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         cwd=cwd, env={**os.environ, 'NATSGATE_LOG_FORMAT': 'json', **(env or {})},
     )  # fmt: skip

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,14 @@ subprocess.run(
      f'-I{PROBE_PROTO.parent}', f'--grpc_python_out={_generated.name}', str(WORDS_PROTO), str(PROBE_PROTO)],
     check=True,
 )  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What tests log can be halves of characters, which do not travel from the process that runs them."""
+    report = yield
+    report.sections = [(title, text.encode('utf-8', 'backslashreplace').decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope='session', params=EDGES)

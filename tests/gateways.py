@@ -43,8 +43,10 @@ async def client_of(
 
 
 @asynccontextmanager
-async def gateway(edge: str, nats: EmbeddedNats, *arguments: str) -> AsyncIterator[tuple[Program, str, Client]]:
-    async with program(*serve(edge), '--nats', nats.url, *LOCAL, *arguments) as running:
+async def gateway(
+    edge: str, nats: EmbeddedNats, *arguments: str, **how: Any
+) -> AsyncIterator[tuple[Program, str, Client]]:
+    async with program(*serve(edge), '--nats', nats.url, *LOCAL, *arguments, **how) as running:
         address = await address_of(running)
         async with client_of(address) as client:
             yield running, address, client

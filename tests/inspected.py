@@ -1,32 +1,38 @@
-"""`python -m inspected serve --edge envoy …`: natsgate, but a test can look into the gateway inside Envoy."""
+"""`python -m inspected serve …`: natsgate, but a test can look into the gateway, which is in another process."""
 
+import gc
 import json
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from support import INSIDE, Inside
+from support import INSIDE, OBJECTS, Inside
 
 from natsgate.command import hosted
 from natsgate.command.main import main
+from natsgate.events.kind import Kind
+from natsgate.events.wire import Response
 from natsgate.gateway import envoy
-from natsgate.gateway.edge_asgi import AsgiEdge
+from natsgate.gateway.call import Answer, Call
+from natsgate.gateway.gateway import Gateway
 
-_serve = AsgiEdge.__call__
-
-
-async def _look_or_serve(edge: AsgiEdge, scope: Any, receive: Any, send: Any) -> None:
-    if scope['path'] != INSIDE:
-        await _serve(edge, scope, receive, send)
-        return
-    found = json.dumps(asdict(Inside.of(edge._gateway))).encode()
-    kind = (b'content-type', b'application/grpc')
-    await send({'type': 'http.response.start', 'status': 200, 'headers': [kind], 'trailers': True})
-    await send({'type': 'http.response.body', 'body': b'\0' + len(found).to_bytes(4, 'big') + found})
-    await send({'type': 'http.response.trailers', 'headers': [(b'grpc-status', b'0')]})
+_make = Gateway.__init__
 
 
-AsgiEdge.__call__ = _look_or_serve  # type: ignore[method-assign]
+def _make_open(gateway: Gateway, *args: Any, own: Mapping[str, tuple[Kind, Answer]], **options: Any) -> None:
+    async def look(call: Call) -> Response:
+        return Response(payload=json.dumps(asdict(Inside.of(gateway))).encode())
+
+    async def count(call: Call) -> Response:
+        gc.collect()
+        return Response(payload=json.dumps(Counter(type(one).__qualname__ for one in gc.get_objects())).encode())
+
+    _make(gateway, *args, own={**own, INSIDE: (Kind.UNARY, look), OBJECTS: (Kind.UNARY, count)}, **options)
+
+
+Gateway.__init__ = _make_open  # type: ignore[method-assign]
 app = hosted.app
 
 if __name__ == '__main__':

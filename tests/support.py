@@ -26,8 +26,8 @@ from natsgate.testing import EmbeddedNats, Faults, Program, running_actors, unti
 from natsgate.testing.running import connect
 
 __all__ = [
-    'INSIDE', 'NO_LIMITS', 'ROOT', 'WORDS_PROTO', 'Client', 'Ended', 'Faults', 'Gateway', 'Inside', 'Program',
-    'Stack', 'certify', 'connect', 'in_envoy', 'in_process', 'program', 'running_actors', 'running_gateway',
+    'INSIDE', 'NO_LIMITS', 'OBJECTS', 'ROOT', 'WORDS_PROTO', 'Client', 'Ended', 'Faults', 'Gateway', 'Inside',
+    'Program', 'Stack', 'certify', 'connect', 'in_envoy', 'in_process', 'program', 'running_actors', 'running_gateway',
     'stack', 'until', 'word_actors', 'words_service',
 ]  # fmt: skip
 
@@ -175,6 +175,8 @@ def _as_toml(overrides: dict[str, Override], options: dict[str, Any]) -> str:
 
 INSIDE = '/tests.Inside/Look'
 """The method by which a gateway in a process of its own is looked into (inspected.py)."""
+OBJECTS = '/tests.Inside/Objects'
+"""The method that counts the objects of each type that it holds, as JSON."""
 WORDS_PROTO = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
 NO_LIMITS = [('grpc.max_receive_message_length', -1), ('grpc.max_send_message_length', -1), ('grpc.enable_retries', 0)]
 

@@ -17,15 +17,14 @@ FAULTS = frozenset(
 
 
 def code_of(error: BaseException | None, context: Context) -> Code:
-    """What a run ends with; of an exception that is no status, what the caller is told of it."""
-    match error:
-        case None:
-            return Code.OK
-        case StatusError():
-            return error.code
-        case asyncio.CancelledError():
-            return Code.DEADLINE_EXCEEDED if context.time_remaining() == 0 else Code.CANCELLED
-    return Code.UNKNOWN
+    """What a run ends with, and its caller is told: also of one that ends well, but when nobody waits any more."""
+    if isinstance(error, StatusError) and error.code is not Code.OK:
+        return error.code
+    if context.time_remaining() == 0:
+        return Code.DEADLINE_EXCEEDED
+    if error is None:
+        return Code.OK
+    return Code.CANCELLED if isinstance(error, asyncio.CancelledError) else Code.UNKNOWN
 
 
 def method_of(context: Context) -> str:

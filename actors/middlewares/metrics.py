@@ -31,19 +31,24 @@ class Prometheus:
         self._seconds = client.Histogram(
             'natsgate_handler_seconds', 'How long handlers took.', ['actor'], buckets=buckets, **where
         )
-        self._running = client.Gauge('natsgate_handlers_running', 'Handlers at work.', ['actor'], **where)
+        self._running = client.Gauge(
+            'natsgate_handlers_running', 'Handlers at work.', ['actor'], multiprocess_mode='livesum', **where
+        )
 
     async def __call__(self, message: Any, context: Context, call_next: Next) -> Any:
         """What is around the handler."""
         running, began = self._running.labels(context.actor), time.perf_counter()
         running.inc()
-        failure: BaseException | None = None
         try:
-            return await call_next(message, context)
+            result = await call_next(message, context)
         except BaseException as error:
-            failure = error
+            self._count(context, error, began)
             raise
         finally:
             running.dec()
-            self._seconds.labels(context.actor).observe(time.perf_counter() - began)
-            self._runs.labels(context.actor, code_of(failure, context).name).inc()
+        self._count(context, None, began)
+        return result
+
+    def _count(self, context: Context, error: BaseException | None, began: float) -> None:
+        self._seconds.labels(context.actor).observe(time.perf_counter() - began)
+        self._runs.labels(context.actor, code_of(error, context).name).inc()

@@ -16,7 +16,8 @@ class Sentry:
     """Reports to sentry_sdk, which the program has set up with its init().
 
     A status that the handler raised is an answer, and not reported; nor is a cancellation. Payload and metadata are not
-    sent. Transactions are recorded as `traces_sample_rate` of init() says.
+    sent, nor are the local variables in which they would be, unless init() has `send_default_pii`. Transactions are
+    recorded as `traces_sample_rate` of init() says.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,8 @@ class Sentry:
     async def __call__(self, message: Any, context: Context, call_next: Next) -> Any:
         """What is around the handler."""
         with self._sdk.isolation_scope() as scope:
+            if not self._sdk.get_client().should_send_default_pii():
+                scope.add_event_processor(_without_variables)
             scope.set_tag('actor', context.actor)
             scope.set_context('natsgate', {
                 'event': context.event.name, 'id': context.id, 'attempt': context.attempt, 'actor': context.actor,
@@ -40,9 +43,12 @@ class Sentry:
                         self._sdk.capture_exception(error)
                 code = code_of(failure, context)
                 transaction.set_status(_NAMES.get(code, code.name.lower()))
-            if failure is not None:
+            if failure is None:
+                return result
+            try:
                 raise failure
-            return result
+            finally:
+                del failure  # its traceback holds this frame, and so the message
 
     def _transaction(self, context: Context) -> Any:
         method = method_of(context)
@@ -51,3 +57,10 @@ class Sentry:
             headers, op='grpc.server' if method else 'queue.process', name=method or context.event.name, source='task'
         )
         return self._sdk.start_transaction(transaction)
+
+
+def _without_variables(event: Any, hint: Any) -> Any:
+    for exception in event.get('exception', {}).get('values', ()):
+        for frame in (exception.get('stacktrace') or {}).get('frames', ()):
+            frame.pop('vars', None)
+    return event

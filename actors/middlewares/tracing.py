@@ -38,9 +38,9 @@ class OpenTelemetry:
             try:
                 result = await call_next(message, context)
             except BaseException as error:
-                self._fail(span, context, error)
+                self._end(span, context, error)
                 raise
-            self._end(span, context, Code.OK)
+            self._end(span, context, None)
             return result
 
     def _described(self, context: Context) -> tuple[str, Any, dict[str, Any]]:
@@ -62,19 +62,18 @@ class OpenTelemetry:
         }
         return f'process {event.subject_name}', self._trace.SpanKind.CONSUMER, attributes
 
-    def _end(self, span: Any, context: Context, code: Code) -> None:
-        if method_of(context):
+    def _end(self, span: Any, context: Context, error: BaseException | None) -> None:
+        code, method = code_of(error, context), method_of(context)
+        if method:
             span.set_attribute('rpc.response.status_code', code.name)
+        if isinstance(error, Exception) and not isinstance(error, StatusError):
+            span.record_exception(error)
+        if code in FAULTS or (code is not Code.OK and not method):
+            span.set_attribute('error.type', code.name if method else _type_of(error, code))
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, '' if error is None else str(error)))
 
-    def _fail(self, span: Any, context: Context, error: BaseException) -> None:
-        code = code_of(error, context)
-        self._end(span, context, code)
-        if isinstance(error, StatusError):
-            kind = code.name
-        else:
-            kind = f'{type(error).__module__}.{type(error).__qualname__}'.removeprefix('builtins.')
-            if isinstance(error, Exception):
-                span.record_exception(error)
-        if code in FAULTS or not method_of(context):
-            span.set_attribute('error.type', code.name if method_of(context) else kind)
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, str(error)))
+
+def _type_of(error: BaseException | None, code: Code) -> str:
+    if error is None or isinstance(error, StatusError):
+        return code.name
+    return f'{type(error).__module__}.{type(error).__qualname__}'.removeprefix('builtins.')

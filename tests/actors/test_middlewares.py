@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import computers
+import grpc
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
 from support import running_actors, stack, until, word_actors
@@ -131,6 +132,20 @@ async def test_what_it_changes(nats: EmbeddedNats, words: Descriptors) -> None:
         assert dict(ended.trailing)['seen'] == '1'
         refused = await running.client.call('Count', words_pb2.CountRequest(text='a'), metadata=[('refuse', '1')])
         assert refused.code is Code.PERMISSION_DENIED
+
+
+async def test_responses_in_place_of_the_handlers(nats: EmbeddedNats, words: Descriptors) -> None:
+    """An async iterator is sent; what is none fails, rather than being dropped."""
+
+    async def instead(message: Any, context: Context, call_next: Next) -> Any:
+        return [] if context.get('list') else split(words_pb2.SplitRequest(text='in place'), context)
+
+    async with stack(nats, words, around_all(instead)) as running:
+        stub = words_pb2_grpc.WordsStub(running.client.channel)
+        assert [w.word async for w in stub.Split(words_pb2.SplitRequest(), timeout=10)] == ['in', 'place']
+        assert [w.word async for w in stub.Echo(iter([]), timeout=10)] == ['in', 'place']
+        failed = stub.Split(words_pb2.SplitRequest(), timeout=10, metadata=[('list', '1')])
+        assert await failed.code() is grpc.StatusCode.UNKNOWN
 
 
 @pytest.mark.parametrize('where', [ExecuteIn.THREAD, ExecuteIn.PROCESS, ExecuteIn.LOOP])

@@ -1,10 +1,15 @@
 """The middlewares that come with natsgate, with the libraries that they are for."""
 
 import asyncio
+import gc
 import json
 import logging
+import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 from support import running_actors, stack, until, word_actors
@@ -25,7 +31,7 @@ from natsgate.actors.middleware import Middleware
 from natsgate.actors.middlewares import Logging, OpenTelemetry, Prometheus, RateLimit, Sentry
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.logs import JsonFormatter
-from natsgate.events import Code, ContractError, Event, Events, StatusError
+from natsgate.events import Code, ContractError, Event, Events, Status, StatusError
 from natsgate.gateway.protos import Descriptors
 
 TRACE, PARENT = '0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'
@@ -70,6 +76,58 @@ async def exercise(nats: EmbeddedNats, words: Descriptors, middleware: Middlewar
         assert [m async for m in running.client.channel.unary_stream('/demo.v1.Words/Split')(b'', timeout=10)]
         await events.emit(HEARD, 'hello')
         await until(lambda: running.runs == 6 and not any(worker.jobs for worker in running.actors.workers))
+
+
+@pytest.mark.parametrize('ends_with', ['response', 'exception'])
+async def test_what_ends_too_late(nats: EmbeddedNats, words: Descriptors, ends_with: str) -> None:
+    """A thread cannot be stopped: its caller is told that the deadline has passed, and so are those who watch."""
+    let_go = threading.Event()
+
+    def wait(request: Any) -> words_pb2.CountResponse:
+        let_go.wait()
+        if ends_with == 'exception':
+            raise ValueError('as told')
+        return words_pb2.CountResponse()
+
+    registry = CollectorRegistry()
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    actors = Actors(*word_actors(Count=wait), middlewares=[Prometheus(registry), OpenTelemetry(provider)])
+    async with stack(nats, words, actors) as running:
+        assert (await running.client.call('Count', timeout=0.2)).code is Code.DEADLINE_EXCEEDED
+        let_go.set()
+        await until(lambda: not running.actors.workers[0].jobs)
+    labels = {'actor': 'count', 'code': 'DEADLINE_EXCEEDED'}
+    assert registry.get_sample_value('natsgate_handler_runs_total', labels) == 1
+    (span,) = exporter.get_finished_spans()
+    assert (span.attributes or {})['rpc.response.status_code'] == 'DEADLINE_EXCEEDED'
+    assert span.status.status_code is StatusCode.ERROR
+
+
+class WeakError(StatusError):
+    """One that can be referred to weakly. (Sentry looks at the variables of others, and thereby keeps them.)"""
+
+
+@pytest.mark.parametrize('make', [Logging, lambda: Prometheus(CollectorRegistry()), Sentry, OpenTelemetry])
+async def test_what_fails_is_not_kept(make: Callable[[], Middleware]) -> None:
+    """Its traceback holds the message, which would stay until somebody looks for garbage."""
+    middleware, context = make(), Context(event=Event('asked', str).with_response(str))
+
+    async def fail(message: Any, context: Context) -> Any:
+        raise WeakError(Status(Code.NOT_FOUND, message))
+
+    async def failed() -> weakref.ref[WeakError]:
+        try:
+            await middleware('a', context, fail)
+        except WeakError as error:
+            return weakref.ref(error)
+        raise AssertionError('it fails')
+
+    gc.disable()
+    try:
+        assert (await failed())() is None
+    finally:
+        gc.enable()
 
 
 # Logging
@@ -166,6 +224,29 @@ async def test_prometheus_sees_what_is_at_work(nats: EmbeddedNats, words: Descri
         await asyncio.gather(*calls)
 
 
+RUN_ONCE = """
+import asyncio
+from natsgate.actors import Context
+from natsgate.actors.middlewares import Prometheus
+from natsgate.events import Event
+
+async def handler(message, context): ...
+
+asyncio.run(Prometheus()('', Context(event=Event('heard', str), actor='ear'), handler))
+"""
+
+
+async def test_prometheus_adds_up_processes(tmp_path: Path) -> None:
+    environ = {**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(tmp_path)}
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(sys.executable, '-c', RUN_ONCE, env=environ)
+        assert await process.wait() == 0
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(tmp_path))
+    assert registry.get_sample_value('natsgate_handler_runs_total', {'actor': 'ear', 'code': 'OK'}) == 2
+    assert registry.get_sample_value('natsgate_handlers_running', {'actor': 'ear'}) == 0
+
+
 # Sentry
 
 
@@ -208,6 +289,26 @@ async def test_sentry(nats: EmbeddedNats, words: Descriptors, post: Post) -> Non
         'ok', 'not_found', 'unknown_error', 'deadline_exceeded', 'ok', 'ok',
     ]  # fmt: skip
     assert [trace['op'] for trace in traces] == ['grpc.server'] * 5 + ['queue.process']
+
+
+@pytest.mark.parametrize('pii', [False, True])
+async def test_sentry_is_not_sent_what_the_caller_sent(
+    nats: EmbeddedNats, words: Descriptors, post: Post, pii: bool
+) -> None:
+    """Not among the local variables, either; unless the program wants that."""
+    if pii:
+        sentry_sdk.get_client().options['send_default_pii'] = True
+    secret = 'SECRET'[::-1]  # the lines of this file are sent
+
+    async def fail(request: Any, context: Context) -> Any:
+        raise ValueError('as told')
+
+    actors = Actors(*word_actors(Count=(fail, {'retry': Retry(attempts=1)})), middlewares=[Sentry()])
+    async with stack(nats, words, actors) as running:
+        request = words_pb2.CountRequest(text=secret)
+        await running.client.call('Count', request, metadata=[('authorization', secret)])
+    sentry_sdk.flush()
+    assert (secret in json.dumps(post.sent)) is pii
 
 
 # Rate limits

@@ -1,7 +1,9 @@
 """Threads: what runs in one cannot be stopped, and is reckoned with until it ends."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
 from support import program, running_actors, running_gateway, stack, until, word_actors
 
-from natsgate.actors import Actors
+from natsgate.actors import Actors, Context
+from natsgate.actors.threads import Pool, in_thread
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Event, Events
 from natsgate.gateway.protos import Descriptors
@@ -40,6 +43,33 @@ def interrupt(request: Any) -> Any:
 async def test_only_a_signal_interrupts_a_worker(nats: EmbeddedNats, words: Descriptors) -> None:
     async with stack(nats, words, word_actors(Count=interrupt)) as running:
         assert (await running.client.call('Count', COUNT)).reason == 'HANDLER_FAILED'
+
+
+class WeakError(Exception):
+    """One that can be referred to weakly."""
+
+
+async def test_what_fails_in_a_thread_is_not_kept() -> None:
+    """Its traceback holds the message, which would stay until somebody looks for garbage."""
+    pool, context = Pool(1, 'test'), Context(event=Event('asked', str))
+
+    def fail(message: str, context: Context) -> None:
+        raise WeakError(message)
+
+    async def failed() -> weakref.ref[WeakError]:
+        try:
+            await in_thread(pool, context, fail, 'message', context)
+        except WeakError as error:
+            return weakref.ref(error)
+        raise AssertionError('it fails')
+
+    gc.disable()
+    try:
+        kept = await failed()
+        await until(lambda: kept() is None)  # the thread lets go of it, too
+    finally:
+        gc.enable()
+        pool.close()
 
 
 async def count_two(request: Any) -> words_pb2.CountResponse:

@@ -1,7 +1,9 @@
 """`natsgate dev`: everything in one command, started anew when a file changes, and no call lost meanwhile."""
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import grpc
 import pytest
 from support import ROOT, Program, program, until
 
+from natsgate.command import kept
+from natsgate.command.embedded import EmbeddedNats
 from natsgate.gateway.protos import load
 
 HELLO = ROOT / 'examples' / 'hello'
@@ -113,6 +117,150 @@ async def test_a_worker_that_dies_is_started_again(folder: Path) -> None:
         await dev.says('the worker ended with exit code 3; it is started again')
         ending.cancel()
         assert await greet(channel) == 'Hello, world!'
+
+
+IMPORT = 'import hello_pb2\n'
+HANGS = f"""{IMPORT}
+import os, time
+with open('hanging', 'w') as file:
+    print(os.getpid(), file=file)
+time.sleep(3600)
+"""
+
+
+async def process_that_hangs(folder: Path) -> Path:
+    said = folder / 'hanging'
+    await until(lambda: said.exists() and said.read_text(), 20)
+    return Path('/proc', said.read_text().strip())
+
+
+async def test_a_module_that_hangs_is_given_up_when_it_changes(folder: Path, running: Program) -> None:
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'actors.py', IMPORT, HANGS)
+        hanging = await process_that_hangs(folder)
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'actors.py', HANGS, IMPORT)
+        await running.says('the new worker is ready')
+        assert await greet(channel) == 'Hello, world!'
+        assert not hanging.exists()
+
+
+async def test_a_module_that_hangs_does_not_keep_it_from_stopping(folder: Path) -> None:
+    change(folder / 'actors.py', IMPORT, HANGS)
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev:
+        hanging = await process_that_hangs(folder)
+        dev.stop()
+        assert await dev.end() == 0
+        assert not hanging.exists()
+
+
+async def test_a_module_that_hangs_is_told(
+    folder: Path, nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept, 'SLOW', 0.1)
+    monkeypatch.chdir(folder)
+    change(folder / 'actors.py', IMPORT, HANGS)
+    worker = kept.Kept('worker', ['work', 'actors:ACTORS'], 1, {'nats': [nats.url]})
+    starting = asyncio.create_task(worker.renew())
+    hanging = await process_that_hangs(folder)
+    await until(lambda: caplog.records)
+    assert 'the worker is not ready after 0.1 s: does an import hang?' in caplog.text
+    starting.cancel()
+    await asyncio.wait({starting})
+    await worker.stop()
+    assert not hanging.exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+async def test_a_worker_whose_module_hangs_can_be_stopped(number: signal.Signals, folder: Path) -> None:
+    change(folder / 'actors.py', IMPORT, HANGS)
+    async with program('work', cwd=folder) as worker:
+        await process_that_hangs(folder)
+        worker.process.send_signal(number)
+        assert await worker.end() == 0
+        assert worker.lines == []
+
+
+async def test_a_worker_that_is_blocked_is_killed_by_the_second_signal(folder: Path) -> None:
+    blocks = "    if request.name == 'world':\n        __import__('time').sleep(3600)\n    if not request.name:"
+    change(folder / 'actors.py', '    if not request.name:', blocks)
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev, await channel_to(dev) as channel:
+        calling = asyncio.create_task(greet(channel))
+        await dev.says('the event loop has been blocked')
+        children = children_of(dev)
+        dev.stop()
+        await dev.says('stopping: what runs may end')
+        dev.stop()
+        assert await dev.end() == 128 + signal.SIGTERM
+        assert dev.find('it is started again') is None
+        assert [child for child in children if child.exists()] == []
+        calling.cancel()
+
+
+def children_of(dev: Program) -> list[Path]:
+    return [Path('/proc', pid) for pid in Path(f'/proc/{dev.pid}/task/{dev.pid}/children').read_text().split()]
+
+
+async def test_the_contract_counts_although_a_source_changes_meanwhile(folder: Path, running: Program) -> None:
+    """The worker that takes the new contract is given up for a newer one; the gateway that is to follow still does."""
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        change(folder / 'hello.proto', 'Says hello', 'Says good morning')
+        await running.says('changed: hello.proto')
+        change(folder / 'actors.py', 'Hello, ', 'Good morning, ')
+        await running.says('changed: actors.py')
+        await running.says('the new gateway is ready')
+        assert await greet(channel) == 'Good morning, world!'
+
+
+async def test_what_is_added_to_the_config_file_counts(folder: Path, running: Program) -> None:
+    await running.says('serving')
+    for file, old, new in (('hello.proto', 'hello', 'bye'), ('actors.py', 'hello', 'bye')):
+        (folder / file.replace('hello', 'bye').replace('actors', 'more')).write_text(
+            (folder / file).read_text().replace(old, new)
+        )
+    change(folder / 'natsgate.toml', '"hello.proto"', '"hello.proto", "bye.proto"')
+    change(folder / 'natsgate.toml', '"actors:ACTORS"', '"actors:ACTORS", "more:ACTORS"')
+    await running.says('working: hello (rpc.hello.v1.Greeter.Hello), bye (rpc.bye.v1.Greeter.Hello)')
+    await running.says('serving bye.v1.Greeter, hello.v1.Greeter')
+
+
+async def test_a_config_file_for_production(folder: Path) -> None:
+    """What it says of the place where it is to run says nothing of this one."""
+    production = """
+edge = "envoy"
+cors-origin = ["*"]
+embedded = true
+workers = 3
+replicas = 3
+nats-creds = "/run/secrets/nats.creds"
+nats-tls-ca = "/run/secrets/ca.pem"
+"""
+    (folder / 'natsgate.toml').write_text(production + (folder / 'natsgate.toml').read_text())
+    async with program('dev', '--listen', '127.0.0.1:0', cwd=folder) as dev, await channel_to(dev) as channel:
+        assert await greet(channel) == 'Hello, world!'
+
+
+async def test_a_nats_server_that_dies_is_started_again(folder: Path, running: Program) -> None:
+    async with await channel_to(running) as channel:
+        assert await greet(channel) == 'Hello, world!'
+        (server,) = [one for one in children_of(running) if b'nats-server' in (one / 'cmdline').read_bytes()]
+        os.kill(int(server.name), signal.SIGKILL)
+        await running.says('the nats-server has died; it is started again')
+        await running.says('NATS: connected again')
+        async with asyncio.timeout(20):  # gateway and worker come back one after the other
+            while not await is_greeted(channel):
+                await asyncio.sleep(0.1)
+
+
+async def is_greeted(channel: grpc.aio.Channel) -> bool:
+    try:
+        return bool(await greet(channel))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return False
+        raise
 
 
 async def test_without_protos_there_is_no_gateway(tmp_path: Path) -> None:

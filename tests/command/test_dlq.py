@@ -149,6 +149,20 @@ async def test_a_replay_succeeds_once_the_handler_is_mended(nats: EmbeddedNats, 
         assert [row['letter'] for row in await lines(nats, 'ls')] == [2]
 
 
+async def test_a_replayed_call_that_nats_gives_up_has_one_letter(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The one it had."""
+    async with buried(nats, words, Mended(), calls=1) as running:
+        api, stream = running.connection.api, 'rpc=demo=v1=Words'
+        config = (await api(f'CONSUMER.INFO.{stream}.ponder'))['config'] | {'max_deliver': 1}
+        body = {'stream_name': stream, 'config': config, 'action': 'update'}
+        await api(f'CONSUMER.CREATE.{stream}.ponder.rpc.demo.v1.Words.Ponder', body)
+        code, out, _ = await dlq(nats, 'replay', '1', '--timeout', '20s')
+        assert (code, 'given up by NATS after 1 attempts' in out) == (1, True)
+        while (await api(f'STREAM.INFO.{stream}'))['state']['messages']:
+            await asyncio.sleep(0.02)
+        assert [row['letter'] for row in await lines(nats, 'ls')] == [1]
+
+
 async def test_a_plain_event_of_an_actor_that_is_gone_stays(nats: EmbeddedNats) -> None:
     """Another one does not run what it was not given, so the event would be lost with its letter."""
     event, told = Event('told.twice', str), list[str]()

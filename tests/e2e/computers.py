@@ -2,14 +2,20 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from demo.v1 import words_pb2
 
 from natsgate.actors import Actor, Actors, Context, ExecuteIn
 from natsgate.events import Code, Service
+
+if (place := os.environ.get('COMPUTERS_HANG')) and sys.argv[0] == '-c':  # in a process of a handler
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(60)
 
 WORDS = Service.of(words_pb2, 'Words')
 
@@ -58,6 +64,34 @@ def fail(request: Count, context: Context) -> Any:
         case 'kill once' if context.attempt == 1:
             die()
     return words_pb2.CountResponse(words=context.attempt)
+
+
+def start(request: Count) -> Counted:
+    """Start other processes. The response is a pid, or 2."""
+    match request.text:
+        case 'exit' | 'return' | 'raise' as how:
+            if (child := os.fork()) == 0:
+                if how != 'return':
+                    raise SystemExit(3) if how == 'exit' else OSError('as told')
+                return words_pb2.CountResponse(words=666)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert code == {'exit': 3, 'return': 0, 'raise': 1}[how]
+        case 'die':
+            if os.fork() == 0:
+                time.sleep(60)
+            die()
+        case 'terminate':
+            if (child := os.fork()) == 0:
+                time.sleep(60)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        case 'leave':
+            return words_pb2.CountResponse(words=subprocess.Popen(['sleep', '60']).pid)
+        case 'pid':
+            return words_pb2.CountResponse(words=os.getpid())
+        case 'print':
+            print('as told')
+    return words_pb2.CountResponse(words=2)
 
 
 def hear(text: str) -> None:

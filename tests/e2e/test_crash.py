@@ -99,7 +99,7 @@ async def test_a_gateway_that_is_stopped_finishes_its_calls(nats: EmbeddedNats, 
         return words_pb2.CountResponse(words=1)
 
     proto = os.path.join(os.path.dirname(__file__), '../../protos/demo/v1/words.proto')
-    arguments = ('serve', '--proto', proto, '--nats', nats.url, '--listen', '127.0.0.1:0')
+    arguments = ('serve', '--proto', proto, '--nats', nats.url, '--listen', '127.0.0.1:0', '--drain-delay', '0')
     async with running_actors(nats.url, word_actors(Count=slow)) as actors, program(*arguments) as gateway:
         address = (await gateway.says('serving')).rpartition(' on ')[2]
         async with grpc.aio.insecure_channel(address) as channel:

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from demo.v1 import words_pb2
 from google.protobuf.duration_pb2 import Duration
 from support import ROOT, Client, program, running_actors, running_gateway, stack, until, word_actors
 
-from natsgate.actors import Actor, Actors, ConnectedActors, ExecuteIn
+from natsgate.actors import Actor, Actors, ConnectedActors, ExecuteIn, process
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, ContractError, Event, Events, leases
 from natsgate.events.subjects import presence_subject
@@ -38,6 +40,11 @@ def seconds(seconds: float) -> words_pb2.PonderRequest:
 
 def pid_of(data: bytes) -> int:
     return words_pb2.PonderResponse.FromString(data).worker
+
+
+def words_of(ended: Any) -> int:
+    assert ended.code is Code.OK, ended
+    return words_pb2.CountResponse.FromString(ended.data).words
 
 
 def is_alive(pid: int) -> bool:
@@ -117,6 +124,50 @@ async def test_a_listener_whose_process_dies(nats: EmbeddedNats) -> None:
         await events.emit(event, 'kill')
         await until(lambda: connected.dead_letters.stored, 20)
         assert connected.workers[0].runs == 3
+
+
+async def test_those_that_die_with_nothing_to_do(nats: EmbeddedNats, words: Descriptors) -> None:
+    """No call loses an attempt by them, and they are replaced."""
+    actors = word_actors(Count=(computers.start, IN_PROCESS | {'max_jobs': 4, 'at_most_once': True}))
+    async with stack(nats, words, actors) as running:
+        for _ in range(8):  # they take turns
+            pid = words_of(await running.client.call('Count', text('pid')))
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        assert (await running.client.call('Count', text('fine'))).code is Code.OK
+        assert running.runs == 9
+
+
+@pytest.mark.parametrize('how', ['exit', 'return', 'raise', 'terminate'])
+async def test_a_fork_has_no_part_in_the_calls(nats: EmbeddedNats, words: Descriptors, how: str) -> None:
+    """It answers neither its own call nor the next one, and ends as it would elsewhere."""
+    async with stack(nats, words, word_actors(Count=(computers.start, IN_PROCESS))) as running:
+        for _ in range(3):
+            assert words_of(await running.client.call('Count', text(how))) == 2
+            pid = words_of(await running.client.call('Count', text('pid')))
+            assert is_alive(pid)
+
+
+async def test_a_death_is_noticed_although_a_fork_lives(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, word_actors(Count=(computers.start, IN_PROCESS))) as running:
+        assert (await running.client.call('Count', text('die'), timeout=30)).reason == 'WORKER_CRASHED'
+
+
+async def test_what_a_handler_left_ends_with_the_worker(nats: EmbeddedNats, words: Descriptors) -> None:
+    async with stack(nats, words, word_actors(Count=(computers.start, IN_PROCESS))) as running:
+        left = words_of(await running.client.call('Count', text('leave')))
+        assert is_alive(left)
+    await until(lambda: not is_alive(left))
+
+
+async def test_what_a_handler_prints_is_written(
+    nats: EmbeddedNats, words: Descriptors, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, also where that is no terminal."""
+    monkeypatch.delenv('PYTHONUNBUFFERED', raising=False)
+    async with stack(nats, words, word_actors(Count=(computers.start, IN_PROCESS))) as running:
+        await running.client.call('Count', text('print'))
+        assert 'as told' in capfd.readouterr().out
 
 
 async def test_killed_at_the_deadline(nats: EmbeddedNats, words: Descriptors) -> None:
@@ -279,6 +330,34 @@ async def test_a_process_that_cannot_start(nats: EmbeddedNats) -> None:
             ContractError, match=r"actor 'count': its process cannot run it: RuntimeError: not today \("
         ):
             await listening(actors)
+
+
+async def test_a_process_that_hangs_before_it_is_ready(
+    nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, 'STARTS_WITHIN', 0.6)
+    monkeypatch.setattr(process, '_TOLD_AFTER', 0.3)
+    async with word_actors(Count=(computers.count, IN_PROCESS)).connect(nats.url) as actors:
+        await actors.register()
+        with pytest.raises(ContractError, match=r"actor 'count': its process was not ready after 0.6 s: computers, or"):
+            await actors.listen(initializer=partial(time.sleep, 60))
+    assert 'a process still imports computers, 0.3 s after its start' in caplog.text
+
+
+@pytest.mark.parametrize('stopped', [True, False], ids=['stopped', 'killed'])
+async def test_a_worker_that_is_ended_while_they_start(nats: EmbeddedNats, tmp_path: Path, stopped: bool) -> None:
+    """It does not wait for them, nor do they stay."""
+    place = tmp_path / 'pid'
+    env = {'PYTHONPATH': str(Path(__file__).parent), 'COMPUTERS_HANG': str(place)}
+    proto = str(ROOT / 'protos' / 'demo' / 'v1' / 'words.proto')
+    async with program('work', 'computers:ACTORS', '--nats', nats.url, '--proto', proto, env=env) as worker:
+        await until(lambda: place.exists() and place.read_text(), 20)
+        if stopped:
+            worker.stop()
+            assert await worker.end() == 0
+        else:
+            worker.process.kill()
+        await until(lambda: not is_alive(int(place.read_text())))
 
 
 async def listening(actors: ConnectedActors) -> None:

@@ -1,8 +1,11 @@
-"""20,000 calls that wait at a time, over 100 connections: they work, and can all be cancelled."""
+"""20,000 calls that wait at a time, over 100 connections: they work, can be cancelled, and their memory comes back."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +13,25 @@ from demo.v1 import words_pb2
 from gateways import gateway
 from h2client import Http2Client, Stream, message, raw_client
 from processes import cpu, memory, serving
-from support import running_actors, until
+from support import OBJECTS, Client, running_actors, until
 
 from natsgate.actors import Actor, Actors
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Service
 from natsgate.events.event import Limits
 
-pytestmark = pytest.mark.load
+pytestmark = [pytest.mark.load, pytest.mark.timeout(900)]
 
 CONNECTIONS, CALLS = 100, 20_000
 WITHIN = 120
 MIB = 1 << 20
+MORE = {'grpc': 0.25, 'envoy': 0.1}
+"""What share of the first wave's memory a second one may need more: glibc has an arena for each thread of C-core."""
+GIVEN_BACK = 0.6
+"""What share of it the system must have again at least,"""
+QUIET = {'grpc': 30, 'envoy': 400}
+"""after so many seconds: Envoy's allocator keeps for 5 minutes what was wanted then."""
+TESTS = {'PYTHONPATH': str(Path(__file__).parent.parent)}
 GATEWAY = ('--max-in-flight', str(CALLS), '--timeout', '10m')
 WORDS = Service.of(words_pb2, 'Words', limits=Limits(messages=CALLS))
 ACTOR = {'max_jobs': CALLS, 'max_ack_pending': CALLS, 'ack_wait': 60}
@@ -75,16 +85,25 @@ async def answered(streams: list[Stream], handler: Waiting) -> None:
     assert {(await stream.over()).outcome for stream in streams} == {'OK'}
 
 
+async def objects(client: Client) -> Counter[str]:
+    """How many objects of each type the gateway holds."""
+    return Counter(json.loads(await client.channel.unary_unary(OBJECTS)(b'')))
+
+
 async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The memory of the first serves the next. The allocators keep most of it: it is not the system's again."""
+    """A second wave needs no more; nothing of a call is kept; after some quiet the system has the memory again."""
     handler = Waiting()
     actors = Actors(Actor('count', WORDS['Count'], handler.count, **ACTOR))
-    async with running_actors(nats.url, actors) as worker, gateway(edge, nats, *GATEWAY) as (running, address, _):
+    clock = asyncio.get_running_loop().time
+    async with (
+        running_actors(nats.url, actors) as worker,
+        gateway(edge, nats, *GATEWAY, module='inspected', env=TESTS) as (running, address, client),
+    ):
         front = serving(running.pid)
         async with connections(address) as clients:
             await answered(await wave(clients, handler, 1000), handler)
-            before = memory(front)
-
+        before, held = memory(front), await objects(client)
+        async with connections(address) as clients:
             streams = await wave(clients, handler, CALLS)
             most, used = memory(front), cpu(front)
             await asyncio.sleep(2)
@@ -93,24 +112,29 @@ async def test_waiting_calls(nats: EmbeddedNats, edge: str, capsys: pytest.Captu
             after_answers = memory(front)
 
             streams = await wave(clients, handler, CALLS)
-            assert memory(front) - most < (most - before) / 4
-            began = asyncio.get_running_loop().time()
+            again = memory(front)
+            assert again - most < (most - before) * MORE[edge]
+            began = clock()
             for stream in streams[::2]:
                 stream.cancel()
             await until(lambda: handler.cancelled == CALLS // 2, timeout=WITHIN)
-            took = asyncio.get_running_loop().time() - began
-            for client in clients:
-                client.drop()
+            took = clock() - began
+            for one in clients:
+                one.drop()
             await until(lambda: handler.cancelled == CALLS, timeout=WITHIN)
         await until(lambda: not worker.workers[0].jobs, timeout=WITHIN)
         async with connections(address) as clients:
             await answered(await wave(clients, handler, 1000), handler)
-        after = memory(front)
-        assert after - most < (most - before) / 4
+        after, began = memory(front), clock()
+        assert after - most < (most - before) * MORE[edge]
+        assert [(name, count) for name, count in (await objects(client) - held).items() if count > CALLS // 100] == []
+        await until(lambda: memory(front) < most - (most - before) * GIVEN_BACK, timeout=QUIET[edge])
+        quiet = clock() - began
         with capsys.disabled():
             print(
                 f'\n{edge}: memory {before / MIB:.0f} MiB before, {most / MIB:.0f} with {CALLS:,} calls that wait '
                 f'({(most - before) / CALLS / 1024:.1f} KiB each), {after_answers / MIB:.0f} when they were answered, '
-                f'{after / MIB:.0f} after as many were cancelled; waiting takes {waiting:.0%} of a core, '
+                f'{again / MIB:.0f} with as many again, {after / MIB:.0f} when those were cancelled, '
+                f'{memory(front) / MIB:.0f} after {quiet:.0f} s of quiet; waiting takes {waiting:.0%} of a core, '
                 f'{CALLS // 2:,} cancels {took:.1f} s'
             )

@@ -18,7 +18,7 @@ from natsgate.actors import Actor, Actors, Context
 from natsgate.actors.retry import Retry
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
-from natsgate.events import Code, Event, Kind, SerializerError, StatusError
+from natsgate.events import Code, ContractError, Event, Kind, SerializerError, StatusError
 from natsgate.events.metadata import MetadataError
 from natsgate.gateway.protos import load
 from natsgate.testing import Called, call
@@ -29,9 +29,14 @@ DETAILS = 'grpc-status-details-bin'
 
 
 def actor(name: str) -> Actor:
-    found = ACTORS.get(name)
-    assert found is not None
-    return found
+    return ACTORS[name]
+
+
+def test_an_actor_that_is_not_there() -> None:
+    with pytest.raises(ContractError, match=r"no actor 'cuont'; there are count, "):
+        actor('cuont')
+    with pytest.raises(ContractError, match='there are none'):
+        Actors()['count']
 
 
 async def test_a_unary_call() -> None:

@@ -107,3 +107,38 @@ async def test_healing_switches_all_off(nats: EmbeddedNats) -> None:
         await connection.request('$JS.API.INFO')
         assert fault.met == 1
         await connection.close()
+
+
+@pytest.mark.parametrize(
+    ('mistake', 'told'),
+    [
+        (lambda faults: faults.drop('events'), "what: 'events' is no function"),
+        (lambda faults: faults.delay(kinds.events, 0.5), 'what: 0.5 is no function'),
+        (lambda faults: faults.drop(lambda msg: 1 / 0), 'division by zero'),
+        (lambda faults: faults.alter(lambda msg: msg), 'a list of messages of each, this is Msg'),
+        (lambda faults: faults.alter(lambda msg: None), 'not iterable'),
+    ],
+)
+async def test_a_mistake_in_a_fault_is_told(mistake: Any, told: str, nats: EmbeddedNats) -> None:
+    """And it is no fault: nothing is lost over it."""
+
+    async def go() -> None:
+        async with Faults(nats.url) as faults:
+            mistake(faults)
+            connection = await connect(faults.url)
+            await connection.request('$JS.API.INFO', timeout=5)
+            await connection.close()
+
+    with pytest.raises((TypeError, ZeroDivisionError), match=told):
+        await go()
+
+
+async def test_nats_may_die_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+    server = EmbeddedNats()
+    await server.start()
+    async with Faults(server.url) as faults:
+        await server.stop()
+        reader, writer = await asyncio.open_connection(*faults.url.removeprefix('nats://').split(':'))
+        assert await reader.read() == b''
+        writer.close()
+    assert not caplog.records

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,15 @@ def test_tests_do_not_see_each_other(project: pytest.Pytester) -> None:
     (project.path / 'test_hello.py').unlink()
     (project.path / 'test_isolation.py').write_text(
         """
+import os
+import signal
 from pathlib import Path
 
 import grpc
 import pytest
 from actors import ACTORS
 
+from natsgate.testing import until
 from natsgate.testing.running import connect
 
 PIDS = set()
@@ -74,6 +78,15 @@ async def test_there_is_another_one(natsgate_nats):
     assert await streams(natsgate_nats) == []
 
 
+async def test_killing_the_process(natsgate_nats):
+    os.kill(natsgate_nats.pid, signal.SIGKILL)
+    await until(lambda: not natsgate_nats.pid)
+
+
+async def test_there_is_another_one_again(natsgate_nats):
+    assert await streams(natsgate_nats) == []
+
+
 async def test_a_failing_test_leaves_nothing(natsgate_gateway):
     gateway = await natsgate_gateway('hello.proto', ACTORS, timeout=1)
     assert await gateway.channel.unary_unary('/hello.v1.Greeter/Hello')(b'') == 'never'
@@ -85,9 +98,35 @@ async def test_after_it(natsgate_nats):
 """
     )
     result = run(project)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=8, failed=1)
     result.stdout.fnmatch_lines(['*INVALID_ARGUMENT*'])
     assert not Path(f'/proc/{(project.path / "pid").read_text()}').exists(), 'the server outlives the session'
+
+
+def test_nothing_outlives_tests_that_are_killed(project: pytest.Pytester) -> None:
+    (project.path / 'test_hello.py').write_text(
+        """
+import os
+import signal
+from pathlib import Path
+
+from natsgate.testing import program
+
+
+async def test_killed(natsgate_nats):
+    arguments = ('work', 'actors:ACTORS', '--proto', 'hello.proto', '--nats', natsgate_nats.url)
+    async with program(*arguments) as worker:
+        await worker.says('working')
+        Path('pids').write_text(f'{natsgate_nats.pid} {worker.pid}')
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    run(project)
+    left = [Path('/proc', pid) for pid in (project.path / 'pids').read_text().split()]
+    deadline = time.monotonic() + 10
+    while (still := [one for one in left if one.exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (len(left), still) == (2, [])
 
 
 def test_strict_mode_of_pytest_asyncio(project: pytest.Pytester) -> None:
@@ -106,6 +145,30 @@ async def test_it(natsgate_gateway):
 """
     )
     run(project).assert_outcomes(passed=1)
+
+
+def test_another_event_loop_is_told(project: pytest.Pytester) -> None:
+    """What a test starts must end in the loop that it was started in."""
+    (project.path / 'test_hello.py').write_text(
+        """
+import pytest
+from actors import ACTORS
+
+pytestmark = pytest.mark.asyncio(loop_scope='module')
+
+
+async def test_actors(natsgate_actors):
+    await natsgate_actors(ACTORS)
+
+
+async def test_gateway(natsgate_gateway, natsgate_faults):
+    await natsgate_gateway('hello.proto', url=natsgate_faults.url)
+"""
+    )
+    result = run(project)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(['*another event loop*asyncio_default_fixture_loop_scope*'])
+    run(project, '-o', 'asyncio_default_fixture_loop_scope=module').assert_outcomes(passed=2)
 
 
 def test_fixtures_tell_what_they_are(project: pytest.Pytester) -> None:
