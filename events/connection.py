@@ -155,7 +155,7 @@ class Connection:
         for token, subject in self._asked.items():
             waiting = self._answers[token]
             if f'for publish to "{subject.lower()}"' in self.last_error and not waiting.done():
-                waiting.set_exception(TimeoutError(self.last_error))  # there will be no answer
+                waiting.set_exception(TimeoutError('this user may not ask for it (docs/security.md)'))  # nobody answers
 
     async def _on_disconnected(self) -> None:
         if self._ready:

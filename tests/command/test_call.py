@@ -10,13 +10,14 @@ from typing import Any
 
 import grpc
 import pytest
-from support import running_actors, running_gateway
+from support import certify, program, running_actors, running_gateway
 
 from natsgate.command import client
 from natsgate.command.demo.actors import ACTORS
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.command.jsons import NoJson, Splitter
 from natsgate.command.reflect import reflected
+from natsgate.command.terminal import harmless
 from natsgate.events import Code
 from natsgate.gateway.protos import Descriptors
 
@@ -62,6 +63,24 @@ async def test_all_kinds_by_reflection(address: str) -> None:
     for arguments, data in ((MANY, ''), ('-', MANY)):
         code, out, _ = await call(address, 'demo.v1.Words/Join', arguments, data=data)
         assert (code, json.loads(out)) == (0, json.loads(TEXT))
+
+
+async def test_tls_with_certificates_of_clients(nats: EmbeddedNats, tmp_path: Path) -> None:
+    await certify(tmp_path, 'gateway')
+    cert, key = str(tmp_path / 'gateway.pem'), str(tmp_path / 'gateway.key')
+    demands = ('--tls-cert', cert, '--tls-key', key, '--tls-client-ca', cert)
+    checks = ('--tls-ca', cert, '--tls-server-name', 'gateway.test')
+    where = ('--nats', nats.url, '--listen', '127.0.0.1:0')
+    async with program('serve', '--proto', WORDS, *where, *demands) as gateway:
+        address = (await gateway.says('serving ')).rpartition(' ')[2]
+        code, out, _ = await call(address, *checks, '--tls-client-cert', cert, '--tls-client-key', key)
+        assert (code, 'demo.v1.Words/Count' in out) == (0, True)
+        code, out, err = await call(address, *checks)
+        assert (code, 'UNAVAILABLE' in out + err) == (1, True)
+
+
+def test_a_terminal_is_not_told_what_to_do() -> None:
+    assert harmless('to\x1b[2J \x9b2J café') == 'to\\x1b[2J \\x9b2J café'
 
 
 async def test_without_data(address: str) -> None:

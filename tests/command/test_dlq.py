@@ -344,7 +344,7 @@ async def test_a_user_who_may_not() -> None:
     async with EmbeddedNats(config=config) as strict:
         code, out, err = await dlq(strict, 'ls', '--nats-user', 'a', env={'NATSGATE_NATS_PASSWORD': 'b'})
         assert (code, out) == (1, '')
-        assert err.splitlines()[-1].startswith('natsgate: $JS.API.STREAM.INFO._DEAD: no answer; may this user ask')
+        assert err.splitlines()[-1].startswith('natsgate: $JS.API.STREAM.INFO._DEAD: this user may not ask for it')
 
 
 @pytest.mark.parametrize(
