@@ -29,10 +29,19 @@ async def declare(connection: Connection, *, limits: DeadLetterLimits, options: 
     try:
         await connection.api(f'STREAM.CREATE.{dead_letter.STREAM}', config, timeout=_API_WAIT)
     except ApiError as error:
-        if error.err_code != _IN_USE:
+        if error.err_code != _IN_USE and not await _is_there(connection):
             log.warning('dead letters are not kept: stream %s: %s', dead_letter.STREAM, error.description)
     except (Disconnected, NoResponders, TimeoutError) as error:
         log.warning('dead letters are not kept: stream %s cannot be made: %s', dead_letter.STREAM, error)
+
+
+async def _is_there(connection: Connection) -> bool:
+    """What it cannot be made with now (replicas, say), it may have been made without."""
+    try:
+        await connection.api(f'STREAM.INFO.{dead_letter.STREAM}', timeout=_API_WAIT)
+    except (ApiError, Disconnected, NoResponders, TimeoutError):
+        return False
+    return True
 
 
 class DeadLetters:

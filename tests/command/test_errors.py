@@ -320,3 +320,24 @@ def test_version_and_help(run: Run) -> None:
         done = run(command, '--help')
         assert done.returncode == 0
         assert '--log-level' in done.stdout
+
+
+_INTERRUPTED = """
+import builtins, os, signal, sys
+from natsgate.command import run
+
+usual = builtins.__import__
+
+def load(name, *others):
+    if name == 'grpc':
+        os.kill(os.getpid(), signal.SIGINT)
+    return usual(name, *others)
+
+builtins.__import__ = load
+sys.exit(run())
+"""
+
+
+def test_ctrl_c_while_modules_are_loaded() -> None:
+    done = subprocess.run([sys.executable, '-c', _INTERRUPTED], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b'', b'')

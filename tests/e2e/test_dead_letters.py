@@ -7,13 +7,14 @@ import pytest
 from demo.v1 import words_pb2
 from support import Stack, connect, running_actors, running_gateway, stack, until, word_actors
 
-from natsgate.actors import Actor, Actors, Context, Retry
+from natsgate.actors import Actor, Actors, Context, Retry, dead_letters
 from natsgate.actors.dead_letters import DeadLetters
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Event, Events, dead_letter, wire
 from natsgate.events.connection import Connection
 from natsgate.events.dead_letter import Cause, DeadLetter, DeadLetterLimits
 from natsgate.events.stored import read_msg
+from natsgate.events.streams import StreamOptions
 from natsgate.gateway.protos import Descriptors
 
 STREAM, SUBJECT = 'rpc=demo=v1=Words', 'rpc.demo.v1.Words.Ponder'
@@ -221,6 +222,17 @@ async def test_a_server_that_has_no_room(words: Descriptors, caplog: pytest.LogC
     ):
         assert 'dead letters are not kept' in caplog.text
         await well(running)
+
+
+async def test_a_stream_that_was_made_otherwise(nats: EmbeddedNats, caplog: pytest.LogCaptureFixture) -> None:
+    """It could not be made as this worker would: it is there, and that is enough."""
+    connection = await connect(nats.url)
+    for replicas, said in ((3, True), (1, False), (3, False)):
+        caplog.clear()
+        options = StreamOptions(replicas=replicas)
+        await dead_letters.declare(connection, limits=DeadLetterLimits(), options=options)
+        assert ('dead letters are not kept' in caplog.text) is said
+    await connection.close()
 
 
 async def test_a_worker_that_stops_before_a_letter_is_stored(
