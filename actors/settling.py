@@ -132,10 +132,15 @@ class Settling:
             job.released = True
             raise
         job.acknowledged = True
-        if job.head.reply and self._tells and job.exchange is None:  # frames say by themselves who speaks
-            block, reply = wire.encode_taken(worker_id(self._connection)), job.head.reply.encode()
-            self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply, len(block), len(block), block))
+        if self.tell_taken(job):
             await asyncio.sleep(0)  # it is to be on its way before a handler does whatever it does
+
+    def tell_taken(self, job: Job) -> bool:
+        """Tell the caller of an event that is run at most once who runs it, if it wants to know."""
+        if not (job.acknowledged and job.head.reply and self._tells) or job.exchange is not None:
+            return False  # frames say by themselves who speaks
+        block, reply = wire.encode_taken(worker_id(self._connection)), job.head.reply.encode()
+        return self._connection.offer(b'HPUB %b %d %d\r\n%b\r\n' % (reply, len(block), len(block), block))
 
     def acknowledge(self, job: Job) -> None:
         """The event is done, or belongs to this attempt for good."""

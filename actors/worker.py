@@ -97,7 +97,7 @@ class Worker:
         await self._outbox.open()
         subject = self.actor.event.subject_name.encode()
         self.puller.takers[subject] = self._on_event
-        self._calls.repeated_by(subject, self._outbox.repeat)
+        self._calls.repeated_by(subject, self._repeat)
         self._tick()
 
     @property
@@ -148,6 +148,14 @@ class Worker:
             return False
         self.puller.credit.finished()
         return True
+
+    def _repeat(self, reply: bytes) -> None:
+        """Say again what a caller may have missed: the response, or who runs what nobody else ever will."""
+        self._outbox.repeat(reply)
+        if self.actor.at_most_once:
+            for job in self.jobs.values():
+                if job.head.reply.encode() == reply:
+                    self._settling.tell_taken(job)
 
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
         """Decide whether the event is run, then run it or refuse it."""

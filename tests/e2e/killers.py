@@ -1,5 +1,6 @@
-"""Actors whose handlers kill their own process."""
+"""Actors whose handlers kill their own process, or wait to be killed."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -24,6 +25,12 @@ async def kill_first(_: Any) -> AsyncIterator[words_pb2.Word]:
     yield words_pb2.Word()
 
 
+async def wait(_: Any) -> NoReturn:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+WAITING_ONCE = Actors(Actor('ponder', WORDS['Ponder'], wait, at_most_once=True))
 ONCE = Actors(
     Actor('ponder', WORDS['Ponder'], kill, at_most_once=True),
     Actor('split', WORDS['Split'], kill_first, at_most_once=True),

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from demo.v1 import words_pb2, words_pb2_grpc
 from google.rpc import error_details_pb2
-from support import Ended, connect, program, running_actors, stack, until, word_actors
+from support import Ended, Faults, connect, program, running_actors, running_gateway, stack, until, word_actors
 
 from natsgate.actors import Actor, Actors, Context, Retry
 from natsgate.command.embedded import EmbeddedNats
 from natsgate.events import Code, Event, Events, wire
+from natsgate.events.parser import Msg
 from natsgate.gateway.protos import Descriptors
 
 STREAM = 'rpc=demo=v1=Words'
@@ -248,6 +249,24 @@ async def test_at_most_once_when_its_worker_stops(nats: EmbeddedNats, words: Des
             call = asyncio.create_task(running.client.call('Ponder', timeout=30))
             await begun.wait()
         ended = await call
+        assert (ended.code, ended.reason) == (Code.INTERNAL, 'WORKER_CRASHED')
+
+
+async def test_at_most_once_whose_word_is_lost(nats: EmbeddedNats, words: Descriptors) -> None:
+    """The gateway asks again after its connection was lost, and so learns whose end is the call's as well."""
+
+    def says_who(msg: Msg) -> bool:
+        return wire.taken_by(msg.header) != ''
+
+    async with Faults(nats.url) as faults, running_gateway(faults.url, words) as (_, client):
+        async with program('work', 'killers:WAITING_ONCE', '--nats', nats.url, env=ENV) as worker:
+            await worker.says('working')
+            lost, heard = faults.drop(says_who, times=1), faults.delay(0, says_who)
+            call = asyncio.create_task(client.call('Ponder', timeout=60))
+            await until(lambda: lost.met)
+            faults.cut()
+            await until(lambda: heard.met)
+        ended = await asyncio.wait_for(call, 30)
         assert (ended.code, ended.reason) == (Code.INTERNAL, 'WORKER_CRASHED')
 
 
