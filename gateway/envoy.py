@@ -16,6 +16,7 @@ _MANAGER = 'envoy.filters.network.http_connection_manager'
 _TYPE = 'type.googleapis.com/envoy.'
 _HEADERS_KB = 96
 _WINDOW = 1 << 20
+_UPDATES = 100_000
 _RELEASED = 64 << 20
 # A connection on which most calls were reset within a second of their beginning is ended, once it has had so many: by
 # default 500, which a proxy's connection has at once when deadlines pass.
@@ -72,6 +73,8 @@ def _manager(options: GatewayOptions, filters: Sequence[Any]) -> dict[str, Any]:
             'max_concurrent_streams': options.max_concurrent_streams,
             'initial_stream_window_size': _WINDOW,
             'initial_connection_window_size': 16 * _WINDOW,
+            # Many messages of ours are in one frame, and a client may open its windows for each of them.
+            'max_inbound_window_update_frames_per_data_frame_sent': _UPDATES,
             # One client's broken header must not end the connection, on which a proxy has the calls of many.
             'override_stream_error_on_invalid_http_message': True,
             'connection_keepalive': {

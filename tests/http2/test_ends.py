@@ -16,7 +16,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from h2client import message, raw_client
 from http2handlers import ANSWERS, BIDI, CLIENT, DATA, KINDS, ONE, PART, RUNNING, SERVER, UNARY, Shared, well
-from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, WindowUpdateFrame
 from processes import cpu, memory
 from support import running_gateway, until
 
@@ -154,6 +154,14 @@ async def test_a_flood_of_pings(shared: Shared) -> None:
         assert (goaway.error_code, goaway.additional_data) == (ErrorCodes.ENHANCE_YOUR_CALM, b'too_many_pings')
         assert (await stream.over()).outcome in {'UNAVAILABLE', 'gone'}
         await until(lambda: shared.handlers.cancelled == 1)
+
+
+async def test_windows_that_are_opened_in_small_steps(shared: Shared) -> None:
+    """As clients do that take many small messages out of one frame, one by one: it is no flood."""
+    async with raw_client(shared.address) as client:
+        await well(client)
+        client.write(*(WindowUpdateFrame(0, 1) for _ in range(1000)))
+        await well(client)
 
 
 @ENVOY_ONLY
