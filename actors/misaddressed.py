@@ -6,18 +6,16 @@ No consumer takes them, so that they would lie in the stream for ever: now and t
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Iterable
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.dead_letters import DeadLetters
-from natsgate.events import headers
 from natsgate.events.connection import ApiError, Connection, Disconnected, NoResponders
 from natsgate.events.dead_letter import Cause, DeadLetter
 from natsgate.events.event import EventWithResponse
-from natsgate.events.stored import delete_msg, read_msg
+from natsgate.events.stored import StoredMsg, delete_msg, read_msg
 from natsgate.events.subjects import SERVICE_PREFIX
 
 log = logging.getLogger('natsgate.actors')
@@ -25,6 +23,7 @@ log = logging.getLogger('natsgate.actors')
 LOOK_EVERY = 30.0
 """Seconds between two looks; the first is at once."""
 
+_AT_ONCE = 1000  # events of a queue that are looked at, of which most may be well
 _NOBODY = '-'
 _METHOD = re.compile(r'[A-Za-z_][A-Za-z0-9_]*\Z')
 
@@ -40,6 +39,8 @@ class Misaddressed:
             for actor in actors
             if isinstance(actor.event, EventWithResponse) and actor.event.service
         }
+        self._next = dict.fromkeys(self._prefixes, 1)
+        """From where on the streams are to be looked through."""
         self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -57,55 +58,33 @@ class Misaddressed:
             for stream, prefix in self._prefixes.items():
                 try:
                     if await self._has_any(stream, prefix):
-                        await self._bury_all(stream, prefix)
+                        await self._bury(stream, prefix)
                 except (ApiError, Disconnected, NoResponders, TimeoutError) as error:
                     log.debug('stream %s cannot be searched for misaddressed events: %s', stream, error)
             await asyncio.sleep(LOOK_EVERY)
 
     async def _has_any(self, stream: str, prefix: str) -> bool:
         info = await self._connection.api(f'STREAM.INFO.{stream}', {'subjects_filter': f'{prefix}*'})
-        subjects = info['state'].get('subjects') or {}
-        return not all(_METHOD.match(subject.removeprefix(prefix)) for subject in subjects)
+        return not all(_is_method(subject, prefix) for subject in info['state'].get('subjects') or {})
 
-    async def _bury_all(self, stream: str, prefix: str) -> None:
-        """One event of each subject is looked at, and again until there is none: JSON cannot name these subjects."""
-        found = True
-        while found:
-            found, sequence = False, 0
-            while (newest := await self._newest_of_a_subject(stream, prefix, from_=sequence)) is not None:
-                subject, sequence = newest
-                if not _is_method(subject, prefix):
-                    found = await self._bury(stream, prefix, subject, sequence) or found
-                sequence += 1
+    async def _bury(self, stream: str, prefix: str) -> None:
+        """Go through the queue, a part at each look: JSON cannot say these subjects, so none can be asked for."""
+        for _ in range(_AT_ONCE):
+            msg = await read_msg(self._connection, stream, seq=self._next[stream], next_by_subj=f'{prefix}*')
+            if msg is None:
+                self._next[stream] = 1  # for the next time; also if the stream is made anew, which counts from 1 again
+                return
+            if not _is_method(msg.subject, prefix) and await self._letters.store(self._letter(stream, msg)):
+                await delete_msg(self._connection, stream, msg.sequence)
+            self._next[stream] = msg.sequence + 1
 
-    async def _newest_of_a_subject(self, stream: str, prefix: str, *, from_: int) -> tuple[bytes, int] | None:
-        """Subject and sequence of the first of those, from a sequence on, that are each the newest of a subject."""
-        body = json.dumps({'seq': from_, 'multi_last': [f'{prefix}*'], 'batch': 1}).encode()
-        block, _ = await self._connection.request(f'$JS.API.DIRECT.GET.{stream}', body)
-        if (status := headers.status(block)) is not None and status[0] not in (204, 404):
-            raise ApiError(status[0], 0, status[1])
-        found = {}
-        for line in (block or b'').split(b'\r\n'):  # the event's own lines come first, and may pretend
-            name, _, value = line.partition(b': ')
-            found[name] = value
-        subject, sequence = found.get(b'Nats-Subject'), found.get(b'Nats-Sequence', b'')
-        if subject is None or not sequence.isdigit() or int(sequence) < from_:
-            return None
-        return subject, int(sequence)
-
-    async def _bury(self, stream: str, prefix: str, subject: bytes, sequence: int) -> bool:
-        msg = await read_msg(self._connection, stream, seq=sequence)
-        if msg is None:
-            return True  # another worker was faster
-        if _METHOD.match(msg.subject.removeprefix(prefix)):
-            return False
-        shown = subject.decode('utf-8', 'backslashreplace')
-        log.warning('event %d of %s is buried: no method has its subject, %s', sequence, stream, ascii(shown)[1:-1])
+    def _letter(self, stream: str, msg: StoredMsg) -> DeadLetter:
+        log.warning('event %d of %s is buried: no method has its subject, %a', msg.sequence, stream, msg.subject)
         clock = self._connection.clock
-        letter = DeadLetter(
-            subject=shown,
+        return DeadLetter(
+            subject=msg.subject,
             stream=stream,
-            sequence=sequence,
+            sequence=msg.sequence,
             actor=_NOBODY,
             cause=Cause.UNREADABLE,
             reason='no method can have its subject',
@@ -114,12 +93,7 @@ class Misaddressed:
             header=msg.header,
             payload=msg.payload,
         )
-        kept = await self._letters.store(letter)
-        return kept and await delete_msg(self._connection, stream, sequence)
 
 
-def _is_method(subject: bytes, prefix: str) -> bool:
-    try:
-        return _METHOD.match(subject.decode().removeprefix(prefix)) is not None
-    except UnicodeDecodeError:
-        return False
+def _is_method(subject: str, prefix: str) -> bool:
+    return _METHOD.match(subject.removeprefix(prefix)) is not None

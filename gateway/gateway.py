@@ -86,6 +86,7 @@ class Gateway:
         if watch is not None:
             watch(asked.answer)
         self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             return await asked.answer
         except asyncio.CancelledError:
@@ -104,6 +105,7 @@ class Gateway:
         if refused is not None:
             return refused
         self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             return await self._converse(route, call)
         finally:
@@ -157,8 +159,6 @@ class Gateway:
         limit = self.options.max_in_flight
         if self.in_flight >= limit:
             return failed(Failure.TOO_MANY_CALLS, f'{limit} calls are in flight, more are not taken', limit=limit)
-        if self.in_flight >= self.most_in_flight:
-            self.most_in_flight = self.in_flight + 1
         if metadata and (size := md.size(metadata)) > (limit := self.options.max_metadata_size):
             text = f'{size} bytes of metadata, {limit} are taken'
             return failed(Failure.METADATA_TOO_LARGE, text, limit=limit, size=size)
