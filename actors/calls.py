@@ -1,4 +1,4 @@
-"""Calls: what reaches this process from its callers: frames of streaming calls, cancellations, what they missed."""
+"""Calls: what passes between this process and its callers beside events: frames, cancellations, what they missed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from natsgate.actors.outbox import Outbox
 from natsgate.events import subjects
 from natsgate.events.connection import Connection
 from natsgate.events.link import Links
@@ -20,7 +21,7 @@ Canceller = Callable[['Job', str], None]
 """Cancels a job, for a reason."""
 
 Repeat = Callable[[bytes], None]
-"""Publishes again what went to a reply subject."""
+"""Says again who runs the call that waits on a reply subject."""
 
 REMEMBERED_FOR = 10.0
 """Seconds for which a cancellation is remembered that came before its event."""
@@ -33,6 +34,7 @@ class Calls:
 
     def __init__(self, connection: Connection) -> None:
         self.links = Links(connection)
+        self.outbox = Outbox(connection)
         self._connection = connection
         self._process = connection.inbox.rpartition('.')[2]
         self._tokens = Tokens()
@@ -45,6 +47,7 @@ class Calls:
 
     async def open(self, targets: Iterable[str]) -> None:
         """Subscribe."""
+        await self.outbox.open()
         self._sids.append(
             await self._connection.subscribe(
                 f'{subjects.CALL_PREFIX}{self._connection.id}.{self._process}.>', self._on_frame
@@ -57,6 +60,7 @@ class Calls:
     def close(self) -> None:
         """Hear nothing more."""
         self.links.close()
+        self.outbox.close()
         for sid in self._sids:
             self._connection.unsubscribe(sid)
             self._connection.forget(sid)
@@ -120,10 +124,11 @@ class Calls:
     # Responses that were lost
 
     def repeated_by(self, subject: bytes, repeat: Repeat) -> None:
-        """Hand `repeat` the reply subjects whose responses, to calls on `subject`, may have been lost."""
+        """Hand `repeat` the reply subjects of calls on `subject` whose callers may have missed something."""
         self._repeats.setdefault(subject, []).append(repeat)
 
     def _on_missed(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         called, _, asked = payload.partition(b' ')
+        self.outbox.repeat(asked)
         for repeat in self._repeats.get(called, ()):
             repeat(asked)

@@ -24,7 +24,7 @@ from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.exchange import Exchange
 from natsgate.actors.executors import Executor, as_run
 from natsgate.actors.job import Job, answered, converse
-from natsgate.actors.outbox import Outbox
+from natsgate.actors.outbox import name_of
 from natsgate.actors.puller import Puller
 from natsgate.actors.retry import UNHURRIED
 from natsgate.actors.settling import IN_PROGRESS, Settling
@@ -73,7 +73,8 @@ class Worker:
         self.puller = puller
         self._connection = connection
         self._calls = calls
-        self._outbox = Outbox(connection, f'{actor.event.stream_name}.{actor.name}.sent')
+        self._outbox = calls.outbox
+        self._name = name_of(actor)
         self._burials = Burials(connection, actor, letters)
         self._settling = Settling(connection, actor, self._outbox, self._burials, self.tally)
         self._settle = self._settling.settle
@@ -94,10 +95,10 @@ class Worker:
 
     async def open(self) -> None:
         """Be ready to take what the puller fetches."""
-        await self._outbox.open()
         subject = self.actor.event.subject_name.encode()
         self.puller.takers[subject] = self._on_event
-        self._calls.repeated_by(subject, self._repeat)
+        if self.actor.at_most_once:
+            self._calls.repeated_by(subject, self._repeat)
         self._tick()
 
     @property
@@ -114,7 +115,6 @@ class Worker:
         await self._burials.finish(_BURIED_WITHIN)
         if self._ticker is not None:
             self._ticker.cancel()
-        self._outbox.close()
 
     async def _release_running(self) -> None:
         tasks = []
@@ -142,7 +142,7 @@ class Worker:
                 self._settling.give_back(reply, self.actor.ack_wait)
             elif job.acknowledged:
                 self._settling.acknowledge_again(reply)
-        elif self._outbox.answer_again(delivery):
+        elif self._outbox.answer_again(self._name, delivery):
             self._settling.acknowledge_again(reply)
         else:
             return False
@@ -150,12 +150,10 @@ class Worker:
         return True
 
     def _repeat(self, reply: bytes) -> None:
-        """Say again what a caller may have missed: the response, or who runs what nobody else ever will."""
-        self._outbox.repeat(reply)
-        if self.actor.at_most_once:
-            for job in self.jobs.values():
-                if job.head.reply.encode() == reply:
-                    self._settling.tell_taken(job)
+        """Say again who runs what nobody else ever will: its caller may have missed it."""
+        for job in self.jobs.values():
+            if job.head.reply.encode() == reply:
+                self._settling.tell_taken(job)
 
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
         """Decide whether the event is run, then run it or refuse it."""
