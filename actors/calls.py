@@ -40,6 +40,7 @@ class Calls:
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
         self._jobs: dict[bytes, dict[Job, Canceller]] = {}  # several actors may answer one event
+        self._young: list[tuple[Job, Callable[[Job], None]]] = []
         self._repeats: dict[bytes, list[Repeat]] = {}
         self._cancelled: OrderedDict[bytes, float] = OrderedDict()
         self._sids: list[int] = []
@@ -90,6 +91,18 @@ class Calls:
             exchange.on_message(reply, header, payload)
 
     # Cancellations
+
+    def look_later(self, job: Job, look: Callable[[Job], None]) -> None:
+        """Have `look` called unless the job ends with its first step. Its task is made already."""
+        self._young.append((job, look))
+        if len(self._young) == 1:
+            self._loop.call_soon(self._loop.call_soon, self._look)
+
+    def _look(self) -> None:
+        young, self._young = self._young, []
+        for job, look in young:
+            if not job.ended:
+                look(job)
 
     def begin(self, job: Job, canceller: Canceller) -> None:
         """The job may be cancelled from here on."""

@@ -87,7 +87,6 @@ class Worker:
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
-        self._young: list[Job] = []
         self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -215,23 +214,17 @@ class Worker:
         if self._kind is not Kind.UNARY:
             self._open_exchange(job)
         job.task = self._loop.create_task(self._run(job, message))
-        self._young.append(job)
-        if len(self._young) == 1:
-            self._loop.call_soon(self._loop.call_soon, self._watch)
+        self._calls.look_later(job, self._watch)
 
-    def _watch(self) -> None:
-        """Watch over the jobs that did not end with their first step, as most do: deadline, cancellation."""
-        young, self._young = self._young, []
-        for job in young:
-            if job.ended:
-                continue
-            if job.deadline is not None and self._can_stop:
-                job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
-            if job.head.reply and self._answers:  # a listener does not care who waits for the answer
-                job.known = True
-                self._calls.begin(job, self.abandon)
-                if self._calls.was_cancelled(job.head.reply):
-                    self.abandon(job, 'cancelled by its caller')
+    def _watch(self, job: Job) -> None:
+        """Watch over a job that did not end with its first step, as most do: deadline, cancellation."""
+        if job.deadline is not None and self._can_stop:
+            job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
+        if job.head.reply and self._answers:  # a listener does not care who waits for the answer
+            job.known = True
+            self._calls.begin(job, self.abandon)
+            if self._calls.was_cancelled(job.head.reply):
+                self.abandon(job, 'cancelled by its caller')
 
     def _open_exchange(self, job: Job) -> None:
         event = self.actor.event
