@@ -19,7 +19,8 @@ from natsgate.events.connection import Connection, Disconnected
 
 KEEP_FOR = 10.0
 """Seconds for which a response is kept."""
-KEEP_COUNT = 8192
+KEEP_COUNT = 32_768
+"""Responses that a process keeps at most: those of two seconds, after which an unacknowledged event comes again."""
 KEEP_BYTES = 32 * 1024 * 1024
 
 _RESEND_AFTER = 0.1
