@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Canceller = Callable[['Job', str], None]
 """Cancels a job, for a reason."""
 
+Tell = Callable[[float], None]
+"""Tells the server what is at work at this moment of the connection's clock."""
+
 Repeat = Callable[[bytes], None]
 """Says again who runs the call that waits on a reply subject."""
 
@@ -40,6 +43,8 @@ class Calls:
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
         self._jobs: dict[bytes, dict[Job, Canceller]] = {}  # several actors may answer one event
+        self._tells: dict[float, set[Tell]] = {}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
         self._young: list[tuple[Job, Callable[[Job], None]]] = []
         self._repeats: dict[bytes, list[Repeat]] = {}
         self._cancelled: OrderedDict[bytes, float] = OrderedDict()
@@ -62,6 +67,8 @@ class Calls:
         """Hear nothing more."""
         self.links.close()
         self.outbox.close()
+        for timer in self._timers.values():
+            timer.cancel()
         for sid in self._sids:
             self._connection.unsubscribe(sid)
             self._connection.forget(sid)
@@ -90,7 +97,23 @@ class Calls:
         if exchange is not None:
             exchange.on_message(reply, header, payload)
 
-    # Cancellations
+    # What is at work: one timer and one callback for all workers, where each would have its own
+
+    def tell_every(self, period: float, tell: Tell) -> None:
+        """Call this every so many seconds, until tell_no_more()."""
+        self._tells.setdefault(period, set()).add(tell)
+        if period not in self._timers:
+            self._tick(period)
+
+    def tell_no_more(self, period: float, tell: Tell) -> None:
+        """Call this no more."""
+        self._tells.get(period, set()).discard(tell)
+
+    def _tick(self, period: float) -> None:
+        self._timers[period] = self._loop.call_later(period, self._tick, period)
+        now = self._connection.clock.now()
+        for tell in self._tells[period]:
+            tell(now)
 
     def look_later(self, job: Job, look: Callable[[Job], None]) -> None:
         """Have `look` called unless the job ends with its first step. Its task is made already."""
@@ -103,6 +126,8 @@ class Calls:
         for job, look in young:
             if not job.ended:
                 look(job)
+
+    # Cancellations
 
     def begin(self, job: Job, canceller: Canceller) -> None:
         """The job may be cancelled from here on."""

@@ -87,7 +87,6 @@ class Worker:
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
-        self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     # Life
@@ -98,7 +97,7 @@ class Worker:
         self.puller.takers[subject] = self._on_event
         if self.actor.at_most_once:
             self._calls.repeated_by(subject, self._repeat)
-        self._tick()
+        self._calls.tell_every(self.actor.ack_wait / 4, self._tell)
 
     @property
     def free(self) -> int:
@@ -112,8 +111,7 @@ class Worker:
             await asyncio.wait(running, timeout=timeout)
         await self._release_running()
         await self._burials.finish(_BURIED_WITHIN)
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self._calls.tell_no_more(self.actor.ack_wait / 4, self._tell)
 
     async def _release_running(self) -> None:
         tasks = []
@@ -340,11 +338,9 @@ class Worker:
 
     # Time
 
-    def _tick(self) -> None:
+    def _tell(self, now: float) -> None:
         """Tell the server which events are still at work."""
-        every = self.actor.ack_wait / 4
-        self._ticker = self._loop.call_later(every, self._tick)
-        now = self._connection.clock.now()
-        for job in (*self.jobs.values(), *self._burials.jobs.values()):
-            if now - job.started >= every / 2 and not job.acknowledged:
-                self._settling.write(job.ack, IN_PROGRESS)
+        if self.jobs or self._burials.jobs:
+            for job in (*self.jobs.values(), *self._burials.jobs.values()):
+                if now - job.started >= self.actor.ack_wait / 8 and not job.acknowledged:
+                    self._settling.write(job.ack, IN_PROGRESS)
