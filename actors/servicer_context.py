@@ -198,6 +198,8 @@ class AioContext(grpc.aio.ServicerContext[Any, Any]):
         if status.code is Code.OK:
             raise error
         if error is self.ending.aborted:
+            # It holds the frame of the method, with the request and us. What a later use raises does not.
+            self.ending.aborted = grpc.aio.AbortError(*error.args)
             raise StatusError(status) from error
         log.error('%s: the servicer raised after it had said how the call ends', self.call.event.name, exc_info=error)
         if self.ending.aborted is None and not status.message:

@@ -1,8 +1,10 @@
 """Servicers as actors, beside their answers: how calls end early, what threads do, what grpc.aio does otherwise."""
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -425,3 +427,29 @@ async def test_what_is_not_written_is_unimplemented(nats: EmbeddedNats, words: D
     async with stack(nats, words, actors_of(Blocking(1))) as running:
         call = stub_of(running).Ponder(words_pb2.PonderRequest(), timeout=5)
         assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+class Aborting(Base):
+    """It refuses each call, and knows whether what it was called with is still there."""
+
+    def __init__(self) -> None:
+        self.seen: weakref.ref[Any] | None = None
+
+    async def Count(self, request: Any, context: Any) -> Any:
+        self.seen = weakref.ref(context)
+        await context.abort(grpc.StatusCode.NOT_FOUND, 'no such text')
+
+
+async def test_a_call_that_was_aborted_leaves_nothing(nats: EmbeddedNats, words: Descriptors) -> None:
+    """Neither its request nor its context wait for the collector, which comes seldom."""
+    servicer = Aborting()
+    gc.disable()
+    try:
+        async with stack(nats, words, actors_of(servicer)) as running:
+            assert await code_of(stub_of(running).Count(Count(text='to be'), timeout=5)) == (
+                grpc.StatusCode.NOT_FOUND,
+                'no such text',
+            )
+            await until(lambda: servicer.seen is not None and servicer.seen() is None)
+    finally:
+        gc.enable()
