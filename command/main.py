@@ -45,6 +45,8 @@ FAILED, USAGE, CONFIG, INTERRUPTED = 1, 2, 78, 130
 
 DEFAULT_FILE = Path('natsgate.toml')
 
+_YOUNG = 100_000  # inside Envoy: more than some thousands of calls in flight are, none of which is in a cycle
+
 COMMANDS: dict[str, tuple[type[options.LogSettings], str]] = {
     'serve': (options.ServeSettings, 'run the gateway: gRPC in, NATS out'),
     'work': (options.WorkSettings, 'run actors'),
@@ -186,7 +188,7 @@ async def hosted(stop: AnyStop, edge: EdgeFactory) -> int:
     flags = vars(parser().parse_args(json.loads(os.environ[ARGUMENTS])))
     try:
         settings, overrides, _ = _resolved(flags)
-        await serve_until(stop, settings, overrides, edge=edge)
+        await serve_until(stop, settings, overrides, edge=edge, young=_YOUNG)
     except Exception as error:
         return _told(error, 'serve')
     return 0

@@ -29,7 +29,7 @@ from natsgate.gateway.server import EdgeFactory, serving
 log = logging.getLogger('natsgate.command')
 
 _HEADERS = 16 * 1024
-_YOUNG = 100_000  # more than some thousands of calls in flight are; nothing of the gateway's own is in a cycle
+_YOUNG = 10_000  # grpc.aio leaves cycles with each call: the memory is to be used again before it is cold
 
 
 async def serve(settings: ServeSettings, overrides: Overrides) -> None:
@@ -38,11 +38,15 @@ async def serve(settings: ServeSettings, overrides: Overrides) -> None:
         raise ContractError('cors-origin: only --edge envoy serves browsers')
     credentials = credentials_of(settings)
     stop = Stop(again=leave_it_to_the_parent if settings.child else stop_at_once)
-    await serve_until(stop, settings, overrides, edge=lambda gateway: GrpcEdge(gateway, credentials=credentials))
+    await serve_until(
+        stop, settings, overrides, edge=lambda gateway: GrpcEdge(gateway, credentials=credentials), young=_YOUNG
+    )
 
 
-async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrides, *, edge: EdgeFactory) -> None:
-    """Serve through this edge until it is told to stop. Raises as serve()."""
+async def serve_until(
+    stop: AnyStop, settings: ServeSettings, overrides: Overrides, *, edge: EdgeFactory, young: int
+) -> None:
+    """Serve through this edge until it is told to stop; `young` as of serve_long(). Raises as serve()."""
     descriptors = descriptors_of(settings)
     table = routes_of(descriptors, overrides)
     await check_hosts(settings.listen)
@@ -62,7 +66,7 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
             log.info(
                 'serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses)
             )
-            serve_long(young=_YOUNG)
+            serve_long(young=young)
             if settings.child:
                 settings.child.tell_ready()
             trimming = asyncio.create_task(give_back(running.gateway), name='serve/memory')
