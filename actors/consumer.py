@@ -15,8 +15,8 @@ from natsgate.events.status import ContractError
 
 PULL_EXPIRES = 20.0
 """Seconds after which an unanswered pull request ends and is made anew."""
-BRIEFLY = 1.0
-"""The same, where others could use the slots that are kept free for it."""
+BRIEFLY = 0.5
+"""The same, where events keep coming, and where others could use the slots that are kept free for it."""
 HEARTBEAT = 2.0
 """Seconds between two signs of life of a pull request that waits."""
 
@@ -155,9 +155,8 @@ def pull_request(batch: int, *, no_wait: bool = False, briefly: bool = False) ->
     """The payload of a pull request (ADR-42). Pure."""
     if no_wait:
         return json.dumps({'batch': batch, 'no_wait': True}).encode()
-    if briefly:
-        return b'{"batch":%d,"expires":%d}' % (batch, BRIEFLY * _SECOND)
-    return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, PULL_EXPIRES * _SECOND, HEARTBEAT * _SECOND)
+    expires, heartbeat = (BRIEFLY, BRIEFLY / 2) if briefly else (PULL_EXPIRES, HEARTBEAT)
+    return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, expires * _SECOND, heartbeat * _SECOND)
 
 
 @dataclass(frozen=True, slots=True)
