@@ -1,4 +1,4 @@
-"""Calls: what reaches this process from its callers: frames of streaming calls, cancellations, what they missed."""
+"""Calls: what passes between this process and its callers beside events: frames, cancellations, what they missed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from natsgate.actors.outbox import Outbox
 from natsgate.events import subjects
 from natsgate.events.connection import Connection
 from natsgate.events.link import Links
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 Canceller = Callable[['Job', str], None]
 """Cancels a job, for a reason."""
 
+Tell = Callable[[float], None]
+"""Tells the server what is at work at this moment of the connection's clock."""
+
 Repeat = Callable[[bytes], None]
-"""Publishes again what went to a reply subject."""
+"""Says again who runs the call that waits on a reply subject."""
 
 REMEMBERED_FOR = 10.0
 """Seconds for which a cancellation is remembered that came before its event."""
@@ -33,11 +37,15 @@ class Calls:
 
     def __init__(self, connection: Connection) -> None:
         self.links = Links(connection)
+        self.outbox = Outbox(connection)
         self._connection = connection
         self._process = connection.inbox.rpartition('.')[2]
         self._tokens = Tokens()
         self._exchanges: dict[bytes, Exchange] = {}
         self._jobs: dict[bytes, dict[Job, Canceller]] = {}  # several actors may answer one event
+        self._tells: dict[float, set[Tell]] = {}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._young: list[tuple[Job, Callable[[Job], None]]] = []
         self._repeats: dict[bytes, list[Repeat]] = {}
         self._cancelled: OrderedDict[bytes, float] = OrderedDict()
         self._sids: list[int] = []
@@ -45,6 +53,7 @@ class Calls:
 
     async def open(self, targets: Iterable[str]) -> None:
         """Subscribe."""
+        await self.outbox.open()
         self._sids.append(
             await self._connection.subscribe(
                 f'{subjects.CALL_PREFIX}{self._connection.id}.{self._process}.>', self._on_frame
@@ -57,6 +66,9 @@ class Calls:
     def close(self) -> None:
         """Hear nothing more."""
         self.links.close()
+        self.outbox.close()
+        for timer in self._timers.values():
+            timer.cancel()
         for sid in self._sids:
             self._connection.unsubscribe(sid)
             self._connection.forget(sid)
@@ -84,6 +96,36 @@ class Calls:
         exchange = self._exchanges.get(subject)
         if exchange is not None:
             exchange.on_message(reply, header, payload)
+
+    # What is at work: one timer and one callback for all workers, where each would have its own
+
+    def tell_every(self, period: float, tell: Tell) -> None:
+        """Call this every so many seconds, until tell_no_more()."""
+        self._tells.setdefault(period, set()).add(tell)
+        if period not in self._timers:
+            self._tick(period)
+
+    def tell_no_more(self, period: float, tell: Tell) -> None:
+        """Call this no more."""
+        self._tells.get(period, set()).discard(tell)
+
+    def _tick(self, period: float) -> None:
+        self._timers[period] = self._loop.call_later(period, self._tick, period)
+        now = self._connection.clock.now()
+        for tell in self._tells[period]:
+            tell(now)
+
+    def look_later(self, job: Job, look: Callable[[Job], None]) -> None:
+        """Have `look` called unless the job ends with its first step. Its task is made already."""
+        self._young.append((job, look))
+        if len(self._young) == 1:
+            self._loop.call_soon(self._loop.call_soon, self._look)
+
+    def _look(self) -> None:
+        young, self._young = self._young, []
+        for job, look in young:
+            if not job.ended:
+                look(job)
 
     # Cancellations
 
@@ -120,10 +162,11 @@ class Calls:
     # Responses that were lost
 
     def repeated_by(self, subject: bytes, repeat: Repeat) -> None:
-        """Hand `repeat` the reply subjects whose responses, to calls on `subject`, may have been lost."""
+        """Hand `repeat` the reply subjects of calls on `subject` whose callers may have missed something."""
         self._repeats.setdefault(subject, []).append(repeat)
 
     def _on_missed(self, subject: bytes, reply: bytes, header: bytes | None, payload: bytes) -> None:
         called, _, asked = payload.partition(b' ')
+        self.outbox.repeat(asked)
         for repeat in self._repeats.get(called, ()):
             repeat(asked)

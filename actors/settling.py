@@ -11,7 +11,7 @@ from natsgate.actors.beats import worker_id
 from natsgate.actors.burials import Burials
 from natsgate.actors.execute_in import ProcessDied
 from natsgate.actors.job import Job
-from natsgate.actors.outbox import Outbox
+from natsgate.actors.outbox import Outbox, name_of
 from natsgate.actors.tally import Tally
 from natsgate.actors.verdict import Abandon, Answer, Bury, Release, Verdict, judge
 from natsgate.events import walnats, wire
@@ -40,6 +40,7 @@ class Settling:
         self._answers = actor.answers
         self._tells = actor.answers and not is_interest(actor.event)  # otherwise another actor may answer as well
         self._outbox = outbox
+        self._name = name_of(actor)
         self._burials = burials
         self._tally = tally
         self._clock = connection.clock
@@ -182,8 +183,9 @@ class Settling:
             wanted = walnats.RESPONSE_WANTED
         deadline = now + wanted if job.deadline is None else job.deadline
         self._outbox.send(
-            job.head.reply.encode(), head, response.payload, delivery=job.delivery, now=now, deadline=deadline
-        )
+            job.head.reply.encode(), head, response.payload,
+            name=self._name, delivery=job.delivery, now=now, deadline=deadline,
+        )  # fmt: skip
 
     def _release(self, job: Job, delay: float) -> None:
         if job.acknowledged:  # nobody else will get it

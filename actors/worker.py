@@ -24,7 +24,7 @@ from natsgate.actors.dead_letters import DeadLetters
 from natsgate.actors.exchange import Exchange
 from natsgate.actors.executors import Executor, as_run
 from natsgate.actors.job import Job, answered, converse
-from natsgate.actors.outbox import Outbox
+from natsgate.actors.outbox import name_of
 from natsgate.actors.puller import Puller
 from natsgate.actors.retry import UNHURRIED
 from natsgate.actors.settling import IN_PROGRESS, Settling
@@ -73,7 +73,8 @@ class Worker:
         self.puller = puller
         self._connection = connection
         self._calls = calls
-        self._outbox = Outbox(connection, f'{actor.event.stream_name}.{actor.name}.sent')
+        self._outbox = calls.outbox
+        self._name = name_of(actor)
         self._burials = Burials(connection, actor, letters)
         self._settling = Settling(connection, actor, self._outbox, self._burials, self.tally)
         self._settle = self._settling.settle
@@ -86,19 +87,17 @@ class Worker:
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
-        self._young: list[Job] = []
-        self._ticker: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     # Life
 
     async def open(self) -> None:
         """Be ready to take what the puller fetches."""
-        await self._outbox.open()
         subject = self.actor.event.subject_name.encode()
         self.puller.takers[subject] = self._on_event
-        self._calls.repeated_by(subject, self._repeat)
-        self._tick()
+        if self.actor.at_most_once:
+            self._calls.repeated_by(subject, self._repeat)
+        self._calls.tell_every(self.actor.ack_wait / 4, self._tell)
 
     @property
     def free(self) -> int:
@@ -112,9 +111,7 @@ class Worker:
             await asyncio.wait(running, timeout=timeout)
         await self._release_running()
         await self._burials.finish(_BURIED_WITHIN)
-        if self._ticker is not None:
-            self._ticker.cancel()
-        self._outbox.close()
+        self._calls.tell_no_more(self.actor.ack_wait / 4, self._tell)
 
     async def _release_running(self) -> None:
         tasks = []
@@ -142,7 +139,7 @@ class Worker:
                 self._settling.give_back(reply, self.actor.ack_wait)
             elif job.acknowledged:
                 self._settling.acknowledge_again(reply)
-        elif self._outbox.answer_again(delivery):
+        elif self._outbox.answer_again(self._name, delivery):
             self._settling.acknowledge_again(reply)
         else:
             return False
@@ -150,12 +147,10 @@ class Worker:
         return True
 
     def _repeat(self, reply: bytes) -> None:
-        """Say again what a caller may have missed: the response, or who runs what nobody else ever will."""
-        self._outbox.repeat(reply)
-        if self.actor.at_most_once:
-            for job in self.jobs.values():
-                if job.head.reply.encode() == reply:
-                    self._settling.tell_taken(job)
+        """Say again who runs what nobody else ever will: its caller may have missed it."""
+        for job in self.jobs.values():
+            if job.head.reply.encode() == reply:
+                self._settling.tell_taken(job)
 
     def _take(self, reply: bytes, delivery: Delivery, header: bytes | None, payload: bytes) -> None:
         """Decide whether the event is run, then run it or refuse it."""
@@ -217,23 +212,17 @@ class Worker:
         if self._kind is not Kind.UNARY:
             self._open_exchange(job)
         job.task = self._loop.create_task(self._run(job, message))
-        self._young.append(job)
-        if len(self._young) == 1:
-            self._loop.call_soon(self._loop.call_soon, self._watch)
+        self._calls.look_later(job, self._watch)
 
-    def _watch(self) -> None:
-        """Watch over the jobs that did not end with their first step, as most do: deadline, cancellation."""
-        young, self._young = self._young, []
-        for job in young:
-            if job.ended:
-                continue
-            if job.deadline is not None and self._can_stop:
-                job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
-            if job.head.reply and self._answers:  # a listener does not care who waits for the answer
-                job.known = True
-                self._calls.begin(job, self.abandon)
-                if self._calls.was_cancelled(job.head.reply):
-                    self.abandon(job, 'cancelled by its caller')
+    def _watch(self, job: Job) -> None:
+        """Watch over a job that did not end with its first step, as most do: deadline, cancellation."""
+        if job.deadline is not None and self._can_stop:
+            job.timer = self._loop.call_later(job.deadline - self._connection.clock.now(), self._expire, job)
+        if job.head.reply and self._answers:  # a listener does not care who waits for the answer
+            job.known = True
+            self._calls.begin(job, self.abandon)
+            if self._calls.was_cancelled(job.head.reply):
+                self.abandon(job, 'cancelled by its caller')
 
     def _open_exchange(self, job: Job) -> None:
         event = self.actor.event
@@ -349,11 +338,9 @@ class Worker:
 
     # Time
 
-    def _tick(self) -> None:
+    def _tell(self, now: float) -> None:
         """Tell the server which events are still at work."""
-        every = self.actor.ack_wait / 4
-        self._ticker = self._loop.call_later(every, self._tick)
-        now = self._connection.clock.now()
-        for job in (*self.jobs.values(), *self._burials.jobs.values()):
-            if now - job.started >= every / 2 and not job.acknowledged:
-                self._settling.write(job.ack, IN_PROGRESS)
+        if self.jobs or self._burials.jobs:
+            for job in (*self.jobs.values(), *self._burials.jobs.values()):
+                if now - job.started >= self.actor.ack_wait / 8 and not job.acknowledged:
+                    self._settling.write(job.ack, IN_PROGRESS)

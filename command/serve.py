@@ -29,6 +29,7 @@ from natsgate.gateway.server import EdgeFactory, serving
 log = logging.getLogger('natsgate.command')
 
 _HEADERS = 16 * 1024
+_YOUNG = 100_000  # more than some thousands of calls in flight are; nothing of the gateway's own is in a cycle
 
 
 async def serve(settings: ServeSettings, overrides: Overrides) -> None:
@@ -61,7 +62,7 @@ async def serve_until(stop: AnyStop, settings: ServeSettings, overrides: Overrid
             log.info(
                 'serving %s on %s', ', '.join(sorted({r.service for r in table.values()})), ', '.join(running.addresses)
             )
-            serve_long()
+            serve_long(young=_YOUNG)
             if settings.child:
                 settings.child.tell_ready()
             trimming = asyncio.create_task(give_back(running.gateway), name='serve/memory')

@@ -18,6 +18,8 @@ from natsgate.events.streams import StreamOptions
 
 log = logging.getLogger('natsgate.command')
 
+_YOUNG = 25_000  # more than a thousand jobs at a time are; what handlers leave in cycles is to be found before long
+
 
 async def work(settings: WorkSettings, overrides: Overrides) -> None:
     """Work until a signal says stop. Raises ContractError, NatsAway."""
@@ -49,7 +51,7 @@ async def work(settings: WorkSettings, overrides: Overrides) -> None:
         await asyncio.wait({opened, listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if connected.listening.is_set():
             log.info('working: %s', ', '.join(f'{actor.name} ({actor.event.subject_name})' for actor in actors))
-            serve_long()
+            serve_long(young=_YOUNG)
             if settings.child:
                 settings.child.tell_ready()
         try:
