@@ -26,6 +26,7 @@ log = logging.getLogger('natsgate.events')
 
 _ACKS = '@ack'  # where a reply subject has its target: no event can have this name
 _AT_DEADLINE = 0.01  # a cancellation this near to the deadline is the deadline's own
+_YOUNG = 0.05  # most calls end within these seconds, and need no timer
 
 
 class Requester:
@@ -51,6 +52,8 @@ class Requester:
         self._waiting: dict[bytes, Pending] = {}
         self._tokens = Tokens()
         self._calls = 0
+        self._young: list[bytes] = []
+        self._growing: asyncio.TimerHandle | None = None
         # Not the connection's id: a gateway that is restarted under the same name must not repeat its ids.
         self._ids = secrets.token_hex(6)
         self._ack_prefix = f'{subjects.REPLY_PREFIX}{connection.id}.{_ACKS}.'.encode()
@@ -76,6 +79,8 @@ class Requester:
     def close(self) -> None:
         """End all that waits, and hear nothing more."""
         self.break_off()
+        if self._growing is not None:
+            self._growing.cancel()
         self.publisher.close()
         self.links.close()
         self._connection.requesters.discard(self)
@@ -155,8 +160,13 @@ class Requester:
         pending = self._request(destination, payload, head, token, timeout=timeout, ttl=timeout, extra=extra)
         if isinstance(pending, Pending):
             pending.deadline = now + timeout
-            pending.timer = self._loop.call_later(timeout, self._expire, pending)
             self._register(pending, timeout)
+            if timeout < 2 * _YOUNG:
+                self._time(pending, timeout)
+            else:
+                self._young.append(pending.token)
+                if self._growing is None:
+                    self._growing = self._loop.call_later(_YOUNG, self._grow)
         return pending
 
     def abandon(self, pending: Pending) -> None:
@@ -190,7 +200,7 @@ class Requester:
             reply=subjects.reply_subject(self._connection.id, destination.target, token),
             deadline=None if deadline is None else self._connection.clock.to_broker(deadline),
             metadata=metadata,
-            kind=kind.value,
+            kind=kind,
             compressed=compressed,
             credit=(self._window.messages, self._window.bytes),
         )
@@ -200,7 +210,7 @@ class Requester:
         if isinstance(pending, Response):
             return pending
         if timeout is not None:
-            pending.timer = self._loop.call_later(timeout, self._expire, pending)
+            self._time(pending, timeout)
         call = StreamCall(
             self, self._connection, pending, window=self._window, take_within=take_within, idle_timeout=idle_timeout
         )
@@ -249,6 +259,17 @@ class Requester:
         pending.give_up = pending.began + min(self._patience, within)
         self._waiting[pending.token] = pending
         self.publisher.publish(pending)
+
+    def _grow(self) -> None:
+        self._growing = None
+        young, self._young = self._young, []
+        now = self.now()
+        for token in young:
+            if (pending := self._waiting.get(token)) is not None:
+                self._time(pending, pending.deadline - now)
+
+    def _time(self, pending: Pending, timeout: float) -> None:
+        pending.timer = self._loop.call_later(timeout, self._expire, pending)
 
     def _expire(self, pending: Pending) -> None:
         self.end(pending, failed(Failure.DEADLINE, 'the deadline has passed', attempts=pending.attempts))
@@ -333,7 +354,7 @@ class Requester:
             frame = frames.decode(header, payload)
         except wire.Unreadable:
             return
-        target = subject[len(subjects.REPLY_PREFIX) + len(self._connection.id) + 1 : subject.rfind(b'.')].decode()
+        target = subject[len(subjects.REPLY_PREFIX) + len(self._connection.id) + 1 :].rpartition(b'.')[0].decode()
         if frame.kind is frames.FrameKind.ACCEPT and subjects.call_pattern(target).match(reply):
             self.send_away(reply)
 
