@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.events import headers
@@ -199,14 +199,20 @@ def read_status(block: bytes | None) -> Heartbeat | Ended | Broken | None:
     return Broken(f'{code} {text}', gone=code == 503 or 'consumer deleted' in lowered or 'not found' in lowered)
 
 
-class Delivery(NamedTuple):
+class Delivery:
     """What the reply subject of a delivered event says (ADR-15)."""
 
-    attempt: int
-    sequence: int
-    """Of the stream: the same in each attempt."""
-    stored: bytes = b''
-    """When the event was stored: a stream that is made anew counts from 1 again."""
+    __slots__ = ('attempt', 'sequence', 'stored')
+
+    def __init__(self, attempt: int, sequence: int, stored: bytes) -> None:
+        self.attempt = attempt
+        self.sequence = sequence
+        """Of the stream: the same in each attempt."""
+        self.stored = stored
+        """When the event was stored: a stream that is made anew counts from 1 again."""
+
+    def __str__(self) -> str:
+        return f'message {self.sequence}'
 
     def is_same(self, other: Delivery) -> bool:
         """Whether both are of one event."""

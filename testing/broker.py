@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from natsgate.actors.consumer import covers
-from natsgate.events.client import OnMsg
+from natsgate.events.dispatcher import OnMsg
 
 MAX_PAYLOAD = 8 << 20
 """Bytes of the largest message, as in deploy/nats.conf."""

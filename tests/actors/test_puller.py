@@ -11,8 +11,8 @@ from natsgate.actors import Actor
 from natsgate.actors.consumer import BRIEFLY, PULL_EXPIRES, Consumer
 from natsgate.actors.puller import Puller
 from natsgate.events import Event
-from natsgate.events.client import OnMsg
 from natsgate.events.connection import Connection
+from natsgate.events.dispatcher import OnMsg
 
 EVENT = Event('e', 'e', str)
 SECOND = 1_000_000_000
