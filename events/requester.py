@@ -9,6 +9,7 @@ import secrets
 
 from natsgate.events import frames, subjects, walnats, wire
 from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.deadlines import Deadlines
 from natsgate.events.failures import Failure, failed
 from natsgate.events.flow import Window
 from natsgate.events.kind import Kind
@@ -26,7 +27,6 @@ log = logging.getLogger('natsgate.events')
 
 _ACKS = '@ack'  # where a reply subject has its target: no event can have this name
 _AT_DEADLINE = 0.01  # a cancellation this near to the deadline is the deadline's own
-_YOUNG = 0.05  # most calls end within these seconds, and need no timer
 
 
 class Requester:
@@ -52,8 +52,6 @@ class Requester:
         self._waiting: dict[bytes, Pending] = {}
         self._tokens = Tokens()
         self._calls = 0
-        self._young: list[bytes] = []
-        self._growing: asyncio.TimerHandle | None = None
         # Not the connection's id: a gateway that is restarted under the same name must not repeat its ids.
         self._ids = secrets.token_hex(6)
         self._ack_prefix = f'{subjects.REPLY_PREFIX}{connection.id}.{_ACKS}.'.encode()
@@ -69,6 +67,7 @@ class Requester:
             self._connection, answers_to=self._ack_prefix, patience=self._patience, end=self.end
         )  # fmt: skip
         self.links = Links(self._connection)
+        self.deadlines = Deadlines(self._waiting, self._connection.clock, expire=self._expire)
         if self._presence is not None:
             self._presence.on_absent = self._end_unserved
             self._presence.on_gone = self._end_taken
@@ -79,8 +78,7 @@ class Requester:
     def close(self) -> None:
         """End all that waits, and hear nothing more."""
         self.break_off()
-        if self._growing is not None:
-            self._growing.cancel()
+        self.deadlines.close()
         self.publisher.close()
         self.links.close()
         self._connection.requesters.discard(self)
@@ -161,12 +159,7 @@ class Requester:
         if isinstance(pending, Pending):
             pending.deadline = now + timeout
             self._register(pending, timeout)
-            if timeout < 2 * _YOUNG:
-                self._time(pending, timeout)
-            else:
-                self._young.append(pending.token)
-                if self._growing is None:
-                    self._growing = self._loop.call_later(_YOUNG, self._grow)
+            self.deadlines.watch(pending, timeout)
         return pending
 
     def abandon(self, pending: Pending) -> None:
@@ -209,8 +202,9 @@ class Requester:
         pending = self._request(destination, payload, head, token, timeout=timeout, ttl=take_within, extra=extra)
         if isinstance(pending, Response):
             return pending
-        if timeout is not None:
-            self._time(pending, timeout)
+        if deadline is not None and timeout is not None:
+            pending.deadline = deadline
+            self.deadlines.watch(pending, timeout)
         call = StreamCall(
             self, self._connection, pending, window=self._window, take_within=take_within, idle_timeout=idle_timeout
         )
@@ -259,17 +253,6 @@ class Requester:
         pending.give_up = pending.began + min(self._patience, within)
         self._waiting[pending.token] = pending
         self.publisher.publish(pending)
-
-    def _grow(self) -> None:
-        self._growing = None
-        young, self._young = self._young, []
-        now = self.now()
-        for token in young:
-            if (pending := self._waiting.get(token)) is not None:
-                self._time(pending, pending.deadline - now)
-
-    def _time(self, pending: Pending, timeout: float) -> None:
-        pending.timer = self._loop.call_later(timeout, self._expire, pending)
 
     def _expire(self, pending: Pending) -> None:
         self.end(pending, failed(Failure.DEADLINE, 'the deadline has passed', attempts=pending.attempts))
