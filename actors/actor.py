@@ -68,6 +68,10 @@ class Actor:
     """Whether the handler wants the call's context as its second argument."""
     is_async: bool = field(init=False, repr=False)
     """Whether the handler is a coroutine function."""
+    answers: bool = field(init=False, repr=False)
+    """Whether callers get its result as the response."""
+    kind: Kind = field(init=False, repr=False)
+    """Who streams."""
 
     def __post_init__(self) -> None:
         subjects.checked_name(self.name, 'actor')
@@ -78,6 +82,8 @@ class Actor:
             raise ContractError(
                 f"actor {self.name!r}: {self.event!r} is no event; for a gRPC method use SERVICE['Method']"
             )
+        object.__setattr__(self, 'answers', isinstance(self.event, EventWithResponse))
+        object.__setattr__(self, 'kind', self.event.kind if isinstance(self.event, EventWithResponse) else Kind.UNARY)
         object.__setattr__(self, 'middlewares', checked(f'actor {self.name!r}', self.middlewares))
         self._place()
         for option in ('max_jobs', 'ack_wait', 'max_attempts', 'max_ack_pending'):
@@ -108,16 +114,6 @@ class Actor:
     def consumer_name(self) -> str:
         """The durable consumer on the event's stream."""
         return self.consumer or self.name
-
-    @property
-    def answers(self) -> bool:
-        """Whether callers get its result as the response."""
-        return isinstance(self.event, EventWithResponse)
-
-    @property
-    def kind(self) -> Kind:
-        """Who streams."""
-        return self.event.kind if isinstance(self.event, EventWithResponse) else Kind.UNARY
 
     @property
     def target(self) -> str:

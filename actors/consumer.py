@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from natsgate.actors.actor import Actor
 from natsgate.events import headers
@@ -15,8 +15,8 @@ from natsgate.events.status import ContractError
 
 PULL_EXPIRES = 20.0
 """Seconds after which an unanswered pull request ends and is made anew."""
-BRIEFLY = 1.0
-"""The same, where others could use the slots that are kept free for it."""
+BRIEFLY = 0.5
+"""The same, where events keep coming, and where others could use the slots that are kept free for it."""
 HEARTBEAT = 2.0
 """Seconds between two signs of life of a pull request that waits."""
 
@@ -155,9 +155,8 @@ def pull_request(batch: int, *, no_wait: bool = False, briefly: bool = False) ->
     """The payload of a pull request (ADR-42). Pure."""
     if no_wait:
         return json.dumps({'batch': batch, 'no_wait': True}).encode()
-    if briefly:
-        return b'{"batch":%d,"expires":%d}' % (batch, BRIEFLY * _SECOND)
-    return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, PULL_EXPIRES * _SECOND, HEARTBEAT * _SECOND)
+    expires, heartbeat = (BRIEFLY, BRIEFLY / 2) if briefly else (PULL_EXPIRES, HEARTBEAT)
+    return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, expires * _SECOND, heartbeat * _SECOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +199,20 @@ def read_status(block: bytes | None) -> Heartbeat | Ended | Broken | None:
     return Broken(f'{code} {text}', gone=code == 503 or 'consumer deleted' in lowered or 'not found' in lowered)
 
 
-class Delivery(NamedTuple):
+class Delivery:
     """What the reply subject of a delivered event says (ADR-15)."""
 
-    attempt: int
-    sequence: int
-    """Of the stream: the same in each attempt."""
-    stored: bytes = b''
-    """When the event was stored: a stream that is made anew counts from 1 again."""
+    __slots__ = ('attempt', 'sequence', 'stored')
+
+    def __init__(self, attempt: int, sequence: int, stored: bytes) -> None:
+        self.attempt = attempt
+        self.sequence = sequence
+        """Of the stream: the same in each attempt."""
+        self.stored = stored
+        """When the event was stored: a stream that is made anew counts from 1 again."""
+
+    def __str__(self) -> str:
+        return f'message {self.sequence}'
 
     def is_same(self, other: Delivery) -> bool:
         """Whether both are of one event."""

@@ -87,7 +87,7 @@ def _info(actor: Actor) -> dict[str, Any]:
     return _endpoint(actor) | {
         'metadata': {
             'actor': actor.name,
-            'kind': actor.kind.value,
+            'kind': actor.kind,
             'request': _type(event.schema),
             'response': _type(event.response_schema),
             'stream': event.stream_name,

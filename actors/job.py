@@ -81,5 +81,5 @@ async def converse(actor: Actor, message: Any, context: Context, exchange: Excha
 def answered(actor: Actor, result: Any, context: Context) -> Response:
     """The response that a handler's result is. Raises SerializerError when it is not what the event declares."""
     event: Any = actor.event
-    payload = event.encode_response(result) if actor.answers else b''
+    payload = event.response_serializer.encode(result) if actor.answers else b''
     return Response(OK_STATUS, payload, context.initial, context.trailing, context.compress)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import NamedTuple
 
 from natsgate.actors.actor import Actor
 from natsgate.actors.consumer import Delivery
@@ -27,14 +26,17 @@ _RESEND_AFTER = 0.1
 _SENT = '@sent'  # where other inboxes have a stream: none can have this name
 
 
-class Sent(NamedTuple):
+class Sent:
     """One response, as it is published."""
 
-    frame: bytes
-    reply: bytes
-    delivery: Delivery
-    at: float
-    deadline: float
+    __slots__ = ('at', 'deadline', 'delivery', 'frame', 'reply')
+
+    def __init__(self, frame: bytes, reply: bytes, delivery: Delivery, at: float, deadline: float) -> None:
+        self.frame = frame
+        self.reply = reply
+        self.delivery = delivery
+        self.at = at
+        self.deadline = deadline
 
 
 def name_of(actor: Actor) -> bytes:

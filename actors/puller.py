@@ -1,10 +1,16 @@
-"""Puller: fetches a consumer's events, exactly as many as there are free slots, and again whenever that fails."""
+"""Puller: fetches a consumer's events, no more than there are free slots, and again whenever that fails.
+
+A pull request that waits can only be called off by unsubscribing, and what the server gives to it at that moment
+reaches nobody: it counts as delivered, and comes again as a second attempt, in a cluster not before `ack_wait`. So pull
+requests are brief where events keep coming, and a puller that stops waits until they have ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from natsgate.actors import consumer
 from natsgate.actors.consumer import Consumer, Delivery
@@ -26,6 +32,9 @@ Declare = Callable[[Consumer], Awaitable[None]]
 """Makes a consumer and its stream where they are not there. Raises as consumer.declare()."""
 
 _LOOK_EVERY = 0.5
+
+_FEW = 16  # events: who was given more, without a break, is given many; who was not, has asked for no more
+_LATE = 0.25  # seconds after its end within which a pull request has been answered
 
 
 class Puller:
@@ -51,7 +60,11 @@ class Puller:
         self._generation = 0
         self._sid = 0
         self._heard = 0.0
+        self._given = 0.0
+        self._in_a_row = 0
         self._stopped = False
+        self._ends = 0.0
+        self._ended = asyncio.Event()
         self._failures = 0
         self._repair: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -70,13 +83,23 @@ class Puller:
         self._look()
 
     def stop(self) -> None:
-        """Fetch nothing more; what is on the way still arrives, until forget()."""
+        """Ask for nothing more; what was asked for still arrives, until forget()."""
         self._stopped = True
         self._connection.on_connected.remove(self._restart)
         if self._repair is not None:
             self._repair.cancel()
         if self._looking is not None:
             self._looking.cancel()
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until all that was asked for has ended, at most `timeout` seconds, then have nothing more sent.
+
+        For a pull request that may wait longer it does not wait: few events come, if any.
+        """
+        seconds = min(timeout, self._ends - self._loop.time())
+        if self.credit.promised and seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), seconds)
         self._connection.unsubscribe(self._sid)
 
     def forget(self) -> None:
@@ -90,6 +113,10 @@ class Puller:
 
     def ask(self) -> None:
         """Ask for more, when it is this one's turn."""
+        if self._stopped:
+            if not self.credit.promised:
+                self._ended.set()
+            return
         if self._budget is None or not (self.credit.running or self.credit.promised):
             self.pull()
         else:
@@ -101,15 +128,26 @@ class Puller:
             self._budget.serve()
 
     def pull(self) -> None:
-        """Ask for as many events as there are free slots."""
+        """Ask for as many events as there are free slots, and for a few at most where few come."""
         count = self.credit.due()
-        if count and not self._stopped:
-            briefly = self._budget is not None and count > 1
-            body = consumer.pull_request(count, no_wait=self._burst, briefly=briefly)
-            if self._connection.offer(
-                b'PUB %b %b %d\r\n%b\r\n' % (self._next, self._inbox.encode(), len(body), body)
-            ):  # otherwise it is asked again after the reconnect
-                self.credit.asked(count)
+        if not count or self._stopped:
+            return
+        now = self._loop.time()
+        if now - self._given > consumer.BRIEFLY:
+            self._in_a_row = 0
+        briefly = self._in_a_row >= _FEW or (self._budget is not None and count > 1)
+        if not briefly and not self._burst:
+            count = min(count, _FEW - self.credit.promised)
+        if count > 0:
+            self._request(count, briefly=briefly)
+
+    def _request(self, count: int, *, briefly: bool) -> None:
+        body = consumer.pull_request(count, no_wait=self._burst, briefly=briefly)
+        if self._connection.offer(
+            b'PUB %b %b %d\r\n%b\r\n' % (self._next, self._inbox.encode(), len(body), body)
+        ):  # otherwise it is asked again after the reconnect
+            self.credit.asked(count)
+            self._ends = self._loop.time() + consumer.BRIEFLY + _LATE if briefly or self._burst else 0.0
 
     def _look(self) -> None:
         """Ask anew if the server should have been heard and was not."""
@@ -146,6 +184,8 @@ class Puller:
             self._on_status(header)
             return
         self._failures = 0
+        self._given = self._heard
+        self._in_a_row += 1
         self.credit.delivered()
         taker = self.takers.get(subject)
         if taker is None:
@@ -169,7 +209,7 @@ class Puller:
                 self._failures = 0
             case consumer.Ended(missing, empty):
                 self.credit.returned(missing if not self._burst else self.credit.promised)
-                if self._burst and empty:
+                if self._burst and empty and not self._stopped:
                     if not self.credit.running:  # otherwise whoever ends last asks again
                         self.empty.set()
                 else:

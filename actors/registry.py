@@ -228,15 +228,19 @@ class ConnectedActors:
         beats: Beats,
         calls: Calls,
     ) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout
         for puller in pullers:
             puller.stop()
         beats.drain()
+        # What was asked for before may be on the way, and is run: given back, it would count as an attempt.
+        await asyncio.gather(*(puller.drain(timeout / 2) for puller in pullers))
         with suppress(Disconnected, TimeoutError):
-            # What was asked for before is on the way, and is run: given back, it would count as an attempt.
             await self.connection.synced(timeout=2)
         for puller in pullers:
             puller.forget()
-        await asyncio.gather(*(one.close() for one in besides), *(worker.drain(timeout) for worker in self.workers))
+        left = max(0.0, ends - loop.time())
+        await asyncio.gather(*(one.close() for one in besides), *(worker.drain(left) for worker in self.workers))
         beats.close()
         calls.close()
 

@@ -150,9 +150,7 @@ def _check(service: ServiceDescriptor, name: str, handler: Any, behaviour: Behav
     kind = Kind.of(client_streaming=method.client_streaming, server_streaming=method.server_streaming)
     added = Kind.of(client_streaming=handler.request_streaming, server_streaming=handler.response_streaming)
     if kind is not added:
-        raise ContractError(
-            f'{where}: added as {added.value}, but the proto says {kind.value}: make both modules of one proto'
-        )
+        raise ContractError(f'{where}: added as {added}, but the proto says {kind}: make both modules of one proto')
     if handler.request_deserializer is None or handler.response_serializer is None:
         raise ContractError(f'{where}: added without its types; messages are wanted here, not bytes')
     _check_signature(where, behaviour, kind)

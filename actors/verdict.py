@@ -66,8 +66,8 @@ def admit(actor: Actor, head: RequestHead, *, attempt: int, expired: bool, cance
         return Bury(late, 'expired in the queue', Cause.LATE if attempt > 1 else None)
     if attempt > 1 and (attempt > actor.most_attempts or actor.at_most_once):
         return _given_up(actor, attempt - 1)
-    if actor.answers and head.kind != actor.kind.value:
-        text = f'this actor answers {actor.kind.value} calls, not {head.kind[:20]!r}'
+    if actor.answers and head.kind != actor.kind:
+        text = f'this actor answers {actor.kind} calls, not {head.kind[:20]!r}'
         return Bury(failed(Failure.UNKNOWN_METHOD, text), f'another kind of call: {head.kind[:20]!r}', Cause.UNREADABLE)
     return None
 

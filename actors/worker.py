@@ -84,6 +84,8 @@ class Worker:
         self._kind = actor.kind
         self._client_streams = actor.kind.client_streams
         self._is_plain = actor.kind is Kind.UNARY and not actor.at_most_once
+        assert actor.event.serializer is not None
+        self._read = actor.event.serializer.decode
         self._decode = walnats.decode_request if actor.event.walnats else wire.decode_request
         may_reply = walnats.reply_pattern if actor.event.walnats else reply_pattern
         self._may_reply = may_reply(actor.target).match if actor.answers else _NO_REPLY.match
@@ -187,7 +189,7 @@ class Worker:
         message = None
         if refusal is None and not self._client_streams:
             try:
-                message = actor.event.decode(payload)
+                message = self._read(payload)
             except Exception as error:  # a serializer of the user's own may raise anything
                 refusal = unreadable(str(error) or type(error).__name__)
         if refusal is not None:

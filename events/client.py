@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import nats.aio.client
 import nats.errors
 from nats.aio.transport import TcpTransport
 
-from natsgate.events.parser import BrokenProtocol, Msg, Parser
+from natsgate.events.dispatcher import Dispatcher
+from natsgate.events.parser import BrokenProtocol
 
 log = logging.getLogger('natsgate.events')
-
-OnMsg = Callable[[bytes, bytes, 'bytes | None', bytes], None]
-"""Called with subject, reply, header block and payload, while reading: it must neither block nor await."""
 
 
 class Client(nats.aio.client.Client):
@@ -29,15 +27,15 @@ class Client(nats.aio.client.Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.handlers: dict[int, OnMsg] = {}
-        self._parser = Parser()
+        self._dispatcher = Dispatcher(self._control)
+        self.handlers = self._dispatcher.handlers
         self._ps: Any = self  # nats-py's reading loop calls _ps.parse() and _ps.reset()
         self._receiver: _Receiver | None = None
         self._chores: set[asyncio.Task[None]] = set()
 
     def reset(self) -> None:
         """Begin anew with another connection."""
-        self._parser = Parser()
+        self._dispatcher.reset()
         self._receiver = None
 
     async def parse(self, data: bytes) -> None:
@@ -66,19 +64,8 @@ class Client(nats.aio.client.Client):
 
     def feed(self, data: bytes) -> None:
         """Handle what these bytes complete. Raises nats.errors.ProtocolError."""
-        handlers = self.handlers
         try:
-            for operation in self._parser.feed(data):
-                if isinstance(operation, Msg):
-                    sid, subject, reply, header, payload = operation
-                    handler = handlers.get(sid)
-                    if handler is not None:
-                        try:
-                            handler(subject, reply, header, payload)
-                        except Exception:
-                            log.exception('a message on %r was not handled', subject[:200])
-                else:
-                    self._control(operation.op, operation.argument)
+            self._dispatcher.feed(data)
         except BrokenProtocol as error:
             raise nats.errors.ProtocolError(str(error)) from error
 

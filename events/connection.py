@@ -15,8 +15,9 @@ from nats.aio.subscription import Subscription
 from nats.protocol import command
 
 from natsgate.events import headers, subjects
-from natsgate.events.client import Client, OnMsg
+from natsgate.events.client import Client
 from natsgate.events.clock import BrokerClock
+from natsgate.events.dispatcher import OnMsg
 
 log = logging.getLogger('natsgate.events')
 

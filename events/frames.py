@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
 from natsgate.events import headers, metadata, wire
 from natsgate.events.metadata import Metadata
@@ -53,13 +52,25 @@ class FrameKind(Enum):
 _KINDS = {kind.value: kind for kind in FrameKind}
 
 
-class Message(NamedTuple):
+class Message:
     """One message of a call, as its client or its actor sent it."""
 
-    data: bytes
-    """The serialized message, never compressed."""
-    compressed: bool = False
-    """Whether it travels compressed on HTTP/2. An edge that cannot see that says False."""
+    __slots__ = ('compressed', 'data')
+
+    def __init__(self, data: bytes, compressed: bool = False) -> None:
+        self.data = data
+        """The serialized message, never compressed."""
+        self.compressed = compressed
+        """Whether it travels compressed on HTTP/2. An edge that cannot see that says False."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and (self.data, self.compressed) == (other.data, other.compressed)
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.compressed))
+
+    def __repr__(self) -> str:
+        return f'Message({self.data!r}, {self.compressed})'
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,9 @@ def _start(number: int, kind: FrameKind, a: int | None, b: int | None) -> bytes:
 def decode(block: bytes, payload: bytes) -> Frame:
     """The frame in a message whose header block is_frame(). Raises Unreadable; never anything else."""
     if block.startswith(_START):
-        line = block[len(_START) : block.find(b'\r\n', len(_START))]
+        line, end, _ = block[len(_START) :].partition(b'\r\n')
+        if not end:
+            raise Unreadable('a frame whose header does not end')
     else:  # other libraries write headers in another order
         try:
             line = dict(headers.parse(block)).get(FRAME, '').encode('ascii')

@@ -39,7 +39,7 @@ def status(block: bytes | None) -> tuple[int, str] | None:
     """The status line of a block that the server itself made (`NATS/1.0 503 No Responders`), or None."""
     if not block or not block.startswith(VERSION) or block[8:10] == _END:
         return None
-    line = block[9 : block.find(_END)]
+    line = block[9:].partition(_END)[0]
     code, _, description = line.partition(b' ')
     if not code.isdigit() or len(code) != 3:
         return None

@@ -21,7 +21,7 @@ class BrokenProtocol(Exception):  # noqa: N818
 
 
 class Msg(NamedTuple):
-    """One message; `header` is the whole block, or None."""
+    """The parts of a message by their names; `header` is the whole block, or None."""
 
     sid: int
     subject: bytes
@@ -37,6 +37,10 @@ class Control(NamedTuple):
     argument: bytes
 
 
+Operation = tuple[int, bytes, bytes, 'bytes | None', bytes] | Control
+"""A message is a plain tuple of what Msg names: each one is made once and taken apart once."""
+
+
 class Parser:
     """Cuts a byte stream into operations; keeps what is not whole yet."""
 
@@ -45,7 +49,7 @@ class Parser:
         self._held = 0
         self._needed = 0
 
-    def feed(self, data: bytes) -> list[Msg | Control]:
+    def feed(self, data: bytes) -> list[Operation]:
         """The operations that these bytes complete. Raises BrokenProtocol."""
         if self._held:
             self._parts.append(data)
@@ -55,7 +59,7 @@ class Parser:
             data = b''.join(self._parts)
             self._parts.clear()
             self._held = 0
-        found: list[Msg | Control] = []
+        found: list[Operation] = []
         position, self._needed = self._cut(data, found)
         if position < len(data):
             rest = data[position:]
@@ -65,7 +69,7 @@ class Parser:
         return found
 
     @staticmethod
-    def _cut(data: bytes, found: list[Msg | Control]) -> tuple[int, int]:
+    def _cut(data: bytes, found: list[Operation]) -> tuple[int, int]:
         position = 0
         while True:
             end = data.find(b'\r\n', position)
@@ -99,7 +103,9 @@ class Parser:
                 position = end + 2
 
 
-def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
+def _message(
+    arguments: list[bytes], data: bytes, start: int, stop: int
+) -> tuple[int, bytes, bytes, bytes | None, bytes]:
     """MSG <subject> <sid> [reply] <size>, HMSG <subject> <sid> [reply] <header size> <size>. Raises ValueError."""
     if data[stop : stop + 2] != b'\r\n':
         raise ValueError('no end')
@@ -111,7 +117,7 @@ def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
             _, subject, sid, reply, _ = arguments
         if not sid.isdigit():
             raise ValueError('not a number')
-        return Msg(int(sid), subject, reply, None, data[start:stop])
+        return int(sid), subject, reply, None, data[start:stop]
     if len(arguments) == 5:
         name, subject, sid, header, _ = arguments
     else:
@@ -119,4 +125,4 @@ def _message(arguments: list[bytes], data: bytes, start: int, stop: int) -> Msg:
     body = start + int(header)
     if body > stop or name != b'HMSG' or not (sid + header).isdigit():
         raise ValueError('not numbers, or headers longer than the message')
-    return Msg(int(sid), subject, reply, data[start:body], data[body:stop])
+    return int(sid), subject, reply, data[start:body], data[body:stop]

@@ -140,7 +140,7 @@ class ConnectedEvents:
         an event of the same id that waits already is replaced.
         """
         if isinstance(event, EventWithResponse) and event.kind is not Kind.UNARY:
-            raise ContractError(f'event {event.name}: it streams ({event.kind.value}); make the call with stream()')
+            raise ContractError(f'event {event.name}: it streams ({event.kind}); make the call with stream()')
         destination = self._destination(event)
         uid, pairs, extra = _described(uid, trace_id, meta)
         head = wire.RequestHead(id=destination.id_of(uid) if uid else '', metadata=pairs)
@@ -174,7 +174,7 @@ class ConnectedEvents:
         what the handler answered or what went wrong, and at once where that is known at once.
         """
         if event.kind is not Kind.UNARY:
-            raise ContractError(f'event {event.name}: it streams ({event.kind.value}); ask it with stream()')
+            raise ContractError(f'event {event.name}: it streams ({event.kind}); ask it with stream()')
         response = await self.ask(event, event.encode(message), uid=uid, trace_id=trace_id, meta=meta, timeout=timeout)
         if response.status.code is not Code.OK:
             raise StatusError(response.status, initial=response.initial, trailing=response.trailing)

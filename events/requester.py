@@ -9,6 +9,7 @@ import secrets
 
 from natsgate.events import frames, subjects, walnats, wire
 from natsgate.events.connection import Connection, Disconnected
+from natsgate.events.deadlines import Deadlines
 from natsgate.events.failures import Failure, failed
 from natsgate.events.flow import Window
 from natsgate.events.kind import Kind
@@ -66,6 +67,7 @@ class Requester:
             self._connection, answers_to=self._ack_prefix, patience=self._patience, end=self.end
         )  # fmt: skip
         self.links = Links(self._connection)
+        self.deadlines = Deadlines(self._waiting, self._connection.clock, expire=self._expire)
         if self._presence is not None:
             self._presence.on_absent = self._end_unserved
             self._presence.on_gone = self._end_taken
@@ -76,6 +78,7 @@ class Requester:
     def close(self) -> None:
         """End all that waits, and hear nothing more."""
         self.break_off()
+        self.deadlines.close()
         self.publisher.close()
         self.links.close()
         self._connection.requesters.discard(self)
@@ -155,8 +158,8 @@ class Requester:
         pending = self._request(destination, payload, head, token, timeout=timeout, ttl=timeout, extra=extra)
         if isinstance(pending, Pending):
             pending.deadline = now + timeout
-            pending.timer = self._loop.call_later(timeout, self._expire, pending)
             self._register(pending, timeout)
+            self.deadlines.watch(pending, timeout)
         return pending
 
     def abandon(self, pending: Pending) -> None:
@@ -190,7 +193,7 @@ class Requester:
             reply=subjects.reply_subject(self._connection.id, destination.target, token),
             deadline=None if deadline is None else self._connection.clock.to_broker(deadline),
             metadata=metadata,
-            kind=kind.value,
+            kind=kind,
             compressed=compressed,
             credit=(self._window.messages, self._window.bytes),
         )
@@ -199,8 +202,9 @@ class Requester:
         pending = self._request(destination, payload, head, token, timeout=timeout, ttl=take_within, extra=extra)
         if isinstance(pending, Response):
             return pending
-        if timeout is not None:
-            pending.timer = self._loop.call_later(timeout, self._expire, pending)
+        if deadline is not None and timeout is not None:
+            pending.deadline = deadline
+            self.deadlines.watch(pending, timeout)
         call = StreamCall(
             self, self._connection, pending, window=self._window, take_within=take_within, idle_timeout=idle_timeout
         )
@@ -333,7 +337,7 @@ class Requester:
             frame = frames.decode(header, payload)
         except wire.Unreadable:
             return
-        target = subject[len(subjects.REPLY_PREFIX) + len(self._connection.id) + 1 : subject.rfind(b'.')].decode()
+        target = subject[len(subjects.REPLY_PREFIX) + len(self._connection.id) + 1 :].rpartition(b'.')[0].decode()
         if frame.kind is frames.FrameKind.ACCEPT and subjects.call_pattern(target).match(reply):
             self.send_away(reply)
 

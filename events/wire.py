@@ -193,7 +193,7 @@ def decode_response(block: bytes | None, payload: bytes) -> Response:
     Raises Stray for what is no response at all, and Unreadable for a response that breaks the rules.
     """
     if block == OK_BLOCK:
-        return Response(payload=payload)
+        return Response(OK_STATUS, payload)
     try:
         pairs = headers.parse(block)
     except headers.MalformedHeaders as error:

@@ -148,15 +148,6 @@ def _passed_over(sent: asyncio.Future[None]) -> None:
         sent.exception()
 
 
-def whole_message(event: Event, limit: int) -> Message | None:
-    """The message of a body that came in one piece, not compressed; None if it is not as simple as that."""
-    body: bytes = event.get('body', b'')
-    size = len(body) - 5
-    if size < 0 or size > limit or body[0] or int.from_bytes(body[1:5], 'big') != size or event.get('more_body'):
-        return None
-    return Message(body[5:])
-
-
 def start(initial: Metadata, encoding: str) -> Event:
     """The beginning of a response."""
     headers = [http.CONTENT_TYPE, *http.write_metadata(initial)]

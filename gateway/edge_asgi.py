@@ -17,7 +17,7 @@ from natsgate.events.kind import Kind
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
-from natsgate.gateway.asgi_call import AsgiCall, Send, fail, last, start, trailers, whole_message
+from natsgate.gateway.asgi_call import AsgiCall, Send, fail, last, start, trailers
 from natsgate.gateway.call import Call, Message
 from natsgate.gateway.conversation import only_message
 from natsgate.gateway.disconnects import Disconnects, Event, Receive, asked_within
@@ -32,6 +32,7 @@ Serve = Callable[[Call], Awaitable[Response]]
 
 _OK_START = {'type': 'http.response.start', 'status': 200, 'headers': [http.CONTENT_TYPE], 'trailers': True}
 _OK_TRAILERS = {'type': 'http.response.trailers', 'headers': [(b'grpc-status', b'0')], 'more_trailers': False}
+_NO_HEAD = http.RequestHead()
 _TOO_SLOW = 'the deadline passed before the request had come'
 
 
@@ -64,13 +65,13 @@ class AsgiEdge:
     # Unary calls, without what only streaming needs
 
     async def _serve_unary(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-        head = http.RequestHead()
+        head = _NO_HEAD
         try:
             try:
                 head = http.read_head(scope['headers'])
                 remaining = head.timeout
                 event = await (receive() if remaining is None else asked_within(receive, remaining))
-                message: Message | Response | None = whole_message(event, self._limit)
+                message: Message | Response | None = http.whole_message(event, self._limit)
                 if message is None:
                     message, remaining = await self._only_message(head, event, receive)
                 if isinstance(message, Message):

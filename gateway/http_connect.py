@@ -20,7 +20,6 @@ from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
 from natsgate.gateway.dialect import Reader, Reply, metadata_headers, write_initial
 from natsgate.gateway.http_grpc import Pairs
-from natsgate.gateway.http_grpc_web import FrameReader
 from natsgate.gateway.json_codec import compact
 
 Describe = Callable[[any_pb2.Any], Any]
@@ -137,7 +136,7 @@ class ConnectStream(_Connect):
 
     def reader(self, limit: int) -> Reader:
         """A reader of the body."""
-        return FrameReader(self._head.encoding, limit)
+        return http.MessageReader(self._head.encoding, limit)
 
     def start(self, initial: Metadata) -> Pairs:
         """The headers of an answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from natsgate.events.frames import Message
 from natsgate.events.metadata import Metadata, from_base64
@@ -42,16 +42,18 @@ class TooLarge(BadRequest):
         self.size = size
 
 
-@dataclass(slots=True)
 class RequestHead:
     """What a request's headers say."""
 
-    metadata: Metadata = ()
-    timeout: float | None = None
-    encoding: str = 'identity'
-    accepts: tuple[str, ...] = ()
-    trailers: bool = False
-    """The client takes a status in trailers."""
+    __slots__ = ('accepts', 'encoding', 'metadata', 'timeout', 'trailers')
+
+    def __init__(self) -> None:
+        self.metadata: Metadata = ()
+        self.timeout: float | None = None
+        self.encoding = 'identity'
+        self.accepts: tuple[str, ...] = ()
+        self.trailers = False
+        """The client takes a status in trailers."""
 
 
 def content_type(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -193,6 +195,15 @@ def decompress(data: bytes, encoding: str, limit: int) -> bytes:
     return plain
 
 
+def whole_message(event: Mapping[str, Any], limit: int) -> Message | None:
+    """The message of a body that came in one event, not compressed; None if it is not as simple as that."""
+    body: bytes = event.get('body', b'')
+    size = len(body) - 5
+    if size < 0 or size > limit or body[0] or int.from_bytes(body[1:5], 'big') != size or event.get('more_body'):
+        return None
+    return Message(body[5:])
+
+
 class MessageReader:
     """Cuts the messages out of a body that comes in pieces."""
 
@@ -207,6 +218,9 @@ class MessageReader:
     def feed(self, data: bytes) -> None:
         """More of the body."""
         self._buffer += data
+
+    def close(self) -> None:
+        """That was the whole body. It does not matter here: messages say where they end."""
 
     @property
     def unread(self) -> int:

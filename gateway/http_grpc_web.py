@@ -42,7 +42,7 @@ class GrpcWeb:
 
     def reader(self, limit: int) -> Reader:
         """A reader of the body."""
-        frames = FrameReader(self._head.encoding, limit)
+        frames = http.MessageReader(self._head.encoding, limit)
         return TextReader(frames) if self._text else frames
 
     def start(self, initial: Metadata) -> Pairs:
@@ -70,15 +70,6 @@ class GrpcWeb:
 
     def _body(self, data: bytes) -> bytes:
         return b64encode(data) if self._text else data
-
-
-class FrameReader(http.MessageReader):
-    """A body of frames, which does not care where it ends."""
-
-    __slots__ = ()
-
-    def close(self) -> None:
-        """That was the whole body."""
 
 
 class TextReader:

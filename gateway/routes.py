@@ -120,7 +120,7 @@ def _route(method: MethodDescriptor, event: str, timeout: float | None, grace: f
     if shared and not event:
         raise ContractError(f'{service}/{method.name}: walnats: say which event of its it is, with `event`')
     if shared and kind is not Kind.UNARY:
-        raise ContractError(f'{service}/{method.name}: walnats knows no {kind.value} calls')
+        raise ContractError(f'{service}/{method.name}: walnats knows no {kind} calls')
     stream_of = walnats.stream_of if shared else subjects.stream_of
     return Route(
         method=f'/{service}/{method.name}',

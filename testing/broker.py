@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from natsgate.actors.consumer import covers
-from natsgate.events.client import OnMsg
+from natsgate.events.dispatcher import OnMsg
 
 MAX_PAYLOAD = 8 << 20
 """Bytes of the largest message, as in deploy/nats.conf."""
@@ -24,6 +24,7 @@ _NAK, _TERM, _IN_PROGRESS = b'-NAK', b'+TERM', b'+WPI'
 _NO_RESPONDERS, _EMPTY, _HEARTBEAT = (
     f'NATS/1.0 {line}\r\n\r\n'.encode() for line in ('503', '404 No Messages', '100 Idle Heartbeat')
 )
+_ENDED = b'NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: %d\r\n\r\n'
 _HEARTBEAT_EVERY = 2.0
 _AGAIN_AFTER = 0.01  # seconds after which an event that was given back comes again, however long it should wait
 
@@ -37,13 +38,19 @@ class _Event:
     attempt: int = 1
 
 
+@dataclass(slots=True, eq=False)
+class _Pull:
+    inbox: str
+
+
 @dataclass(slots=True)
 class _Consumer:
     name: str
     filters: list[str]
     due: deque[_Event] = field(default_factory=deque)
     taken: dict[int, _Event] = field(default_factory=dict)
-    pulls: deque[str] = field(default_factory=deque)
+    pulls: deque[_Pull] = field(default_factory=deque)
+    """Each as often as it may still be given an event."""
 
 
 @dataclass(slots=True)
@@ -145,8 +152,16 @@ class Broker:
         if body.get('no_wait') and not consumer.due:
             self._deliver(inbox, '', _EMPTY, b'')
             return
-        consumer.pulls.extend([inbox] * body['batch'])
+        pull = _Pull(inbox)
+        consumer.pulls.extend([pull] * body['batch'])
+        if expires := body.get('expires'):
+            self._loop.call_later(expires / 1e9, self._end, consumer, pull)
         self._give(stream, consumer)
+
+    def _end(self, consumer: _Consumer, pull: _Pull) -> None:
+        if missing := consumer.pulls.count(pull):
+            consumer.pulls = deque(other for other in consumer.pulls if other is not pull)
+            self._deliver(pull.inbox, '', _ENDED % missing, b'')
 
     def _forget(self, stream: _Stream, sequence: int) -> None:
         for consumer in stream.consumers.values():
@@ -164,9 +179,9 @@ class Broker:
 
     def _give(self, stream: str, consumer: _Consumer) -> None:
         while consumer.due and consumer.pulls:
-            event, inbox = consumer.due[0], consumer.pulls.popleft()
+            event, pull = consumer.due[0], consumer.pulls.popleft()
             ack = f'{_ACK}{stream}.{consumer.name}.{event.attempt}.{event.sequence}.{event.sequence}.0.0'
-            if self._deliver(event.subject, ack, event.header, event.payload, inbox=inbox):
+            if self._deliver(event.subject, ack, event.header, event.payload, inbox=pull.inbox):
                 consumer.taken[event.sequence] = consumer.due.popleft()
 
     def _settle(self, ack: str, reply: str, said: bytes) -> None:
@@ -191,5 +206,5 @@ class Broker:
     def _beat(self) -> None:
         self._heart = self._loop.call_later(_HEARTBEAT_EVERY, self._beat)
         for stream in self._streams.values():
-            for inbox in {inbox for consumer in stream.consumers.values() for inbox in consumer.pulls}:
+            for inbox in {pull.inbox for consumer in stream.consumers.values() for pull in consumer.pulls}:
                 self._deliver(inbox, '', _HEARTBEAT, b'')

@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from natsgate.events.frames import is_frame
-from natsgate.events.parser import Control, Msg, Parser
+from natsgate.events.parser import Control, Msg, Operation, Parser
 
 Matches = Callable[[Msg], bool]
 
@@ -174,10 +174,10 @@ class Faults:
         self._writers.discard(writer)
         writer.close()
 
-    async def _hurt(self, operation: Msg | Control) -> bytes:
-        if isinstance(operation, Msg):
+    async def _hurt(self, operation: Operation) -> bytes:
+        if not isinstance(operation, Control):
             try:
-                return await self._struck(operation)
+                return await self._struck(Msg(*operation))
             except Exception as error:  # of a function of the test, which would never hear of it
                 self._wrong.append(error)
         return written(operation)
@@ -194,7 +194,7 @@ class Faults:
         return written(msg)
 
 
-def written(operation: Msg | Control) -> bytes:
+def written(operation: Operation) -> bytes:
     """An operation as bytes again."""
     if isinstance(operation, Control):
         return b' '.join(filter(None, operation)) + b'\r\n'

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from natsgate.events.client import OnMsg
 from natsgate.events.connection import Connection, ConnectOptions, Disconnected
+from natsgate.events.dispatcher import OnMsg
 from natsgate.testing.broker import MAX_PAYLOAD, Broker
 
 

@@ -33,7 +33,7 @@ async def outbox(connection: Connection) -> AsyncIterator[Outbox]:
 
 def send(outbox: Outbox, connection: Connection, name: bytes, payload: bytes, *, sequence: int = 1) -> None:
     now = connection.clock.now()
-    delivery = DELIVERY._replace(attempt=1, sequence=sequence)
+    delivery = Delivery(1, sequence, DELIVERY.stored)
     outbox.send(b'answers.' + payload, wire.OK_BLOCK, payload, name=name, delivery=delivery, now=now, deadline=now + 60)
 
 
@@ -46,7 +46,7 @@ async def test_events_of_two_actors_with_one_sequence(outbox: Outbox, connection
     assert outbox.answer_again(DOTTED, DELIVERY)
     outbox.repeat(b'answers.one')
     assert not outbox.answer_again(b'words.ponder.', DELIVERY)
-    assert not outbox.answer_again(FIRST, DELIVERY._replace(stored=b'of a stream that was made anew'))
+    assert not outbox.answer_again(FIRST, Delivery(2, 1, b'of a stream that was made anew'))
     await connection.synced()
     assert came == [b'one', b'other', b'one', b'other', b'one']
 
@@ -68,7 +68,7 @@ async def test_what_is_kept_is_bounded_for_all_together(
     for sequence in range(1, 6):
         send(outbox, connection, b'words.count%d.' % sequence, b'%d' % sequence, sequence=sequence)
     known = [
-        outbox.answer_again(b'words.count%d.' % sequence, DELIVERY._replace(sequence=sequence))
+        outbox.answer_again(b'words.count%d.' % sequence, Delivery(2, sequence, DELIVERY.stored))
         for sequence in range(1, 6)
     ]
     assert known == [False, False, True, True, True]

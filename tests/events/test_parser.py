@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natsgate.events.parser import BrokenProtocol, Control, Msg, Parser
+from natsgate.events.parser import BrokenProtocol, Control, Msg, Operation, Parser
 from natsgate.testing.faults import written
 
 SUBJECTS = st.binary(min_size=1, max_size=12).filter(lambda s: not set(s) & set(b' \t\r\n\x0b\x0c'))
@@ -28,7 +28,7 @@ CONTROLS = st.sampled_from(
 
 
 @given(st.lists(MSGS | CONTROLS, max_size=8), st.lists(st.integers(1, 40), min_size=1))
-def test_operations_are_the_same_however_the_bytes_arrive(operations: list[Msg | Control], cuts: list[int]) -> None:
+def test_operations_are_the_same_however_the_bytes_arrive(operations: list[Operation], cuts: list[int]) -> None:
     data = b''.join(map(written, operations))
     parser, found, position, turn = Parser(), [], 0, 0
     while position < len(data):

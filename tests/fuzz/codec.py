@@ -17,7 +17,7 @@ from natsgate.events import headers as header_codec
 from natsgate.events import metadata as metadata_codec
 from natsgate.events import wire
 from natsgate.events.leases import BadBeat, Beat
-from natsgate.events.parser import BrokenProtocol, Control, Msg, Parser
+from natsgate.events.parser import BrokenProtocol, Operation, Parser
 from natsgate.events.status import MAX_TRAILERS_BYTES, Code, Status, quote_message, unquote_message
 from natsgate.events.wire import Unreadable
 
@@ -188,7 +188,7 @@ def nats(data: bytes) -> None:
     parts, whole = pieces(data)
     expected = reference.operations(whole)
     for feeding in (parts, [whole]):
-        parser, found = Parser(), list[Msg | Control]()
+        parser, found = Parser(), list[Operation]()
         try:
             for part in feeding:
                 found += parser.feed(part)

@@ -10,7 +10,7 @@ from base64 import b64decode
 from binascii import Error
 from collections.abc import Iterator
 
-from natsgate.events.parser import MAX_SIZE, Control, Msg
+from natsgate.events.parser import MAX_SIZE, Control, Msg, Operation
 
 Messages = list[tuple[int, bytes]]
 
@@ -137,7 +137,7 @@ class NotNats(Exception):  # noqa: N818
     """What no nats-server sends."""
 
 
-def operations(data: bytes) -> list[Msg | Control] | None:
+def operations(data: bytes) -> list[Operation] | None:
     """The whole operations of what a nats-server sends; None for what it does not."""
     try:
         return list(_operations(data))
@@ -145,7 +145,7 @@ def operations(data: bytes) -> list[Msg | Control] | None:
         return None
 
 
-def _operations(data: bytes) -> Iterator[Msg | Control]:
+def _operations(data: bytes) -> Iterator[Operation]:
     while (end := data.find(b'\r\n')) >= 0:
         line, rest = data[:end], data[end + 2 :]
         if line[:4] not in (b'MSG ', b'HMSG'):

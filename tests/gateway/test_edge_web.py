@@ -5,17 +5,20 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from demo.v1 import words_pb2
 from google.rpc import error_details_pb2
 
+from natsgate.events.clock import BrokerClock
+from natsgate.events.dispatcher import OnMsg
 from natsgate.events.kind import Kind
+from natsgate.events.requester import Requester
 from natsgate.events.status import Code, Status
-from natsgate.events.wire import Response
+from natsgate.events.wire import RequestHead, Response, decode_request, encode_response
 from natsgate.gateway.call import Call, Message
 from natsgate.gateway.conversation import only_message
 from natsgate.gateway.edge_asgi import AsgiEdge
@@ -93,36 +96,82 @@ def b64decode_all(text: bytes) -> bytes:
     return b''.join(b64decode(piece + b'=' * (-len(piece) % 4)) for piece in text.split(b'=') if piece)
 
 
+@dataclass
+class Asked:
+    """A request that was published."""
+
+    message: bytes
+    head: RequestHead
+    timeout: float
+
+
 class Fake:
-    """An edge in front of a gateway whose actors are here."""
+    """An edge in front of a gateway whose actors are here, and its connection to NATS."""
+
+    id = 'fake'
+    connected = True
+    max_payload = 1 << 24
 
     def __init__(self, words: Descriptors, **options: Any) -> None:
-        self.asked: list[Any] = []
+        self.asked: list[Asked] = []
         self.response = Response(payload=words_pb2.CountResponse(words=2).SerializeToString())
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.cancelled = 0
+        self.waiting = 0
+        """Calls that are not answered."""
+        self.clock = BrokerClock()
+        self.requesters: set[Any] = set()
+        self.on_connected: list[Any] = []
+        self.on_disconnected: list[Any] = []
+        self._answering: set[asyncio.Task[None]] = set()
         table = {COUNT: routes(words)[COUNT]}
-        requester: Any = SimpleNamespace(begin=self._begin, abandon=self._abandon)
+        connection: Any = self
+        self.requester = Requester(connection)
         own = {
             SPLIT: (Kind.SERVER_STREAMING, self._split),
             JOIN: (Kind.CLIENT_STREAMING, self._join),
             CHECK: (Kind.UNARY, self._lookup),
         }
         options = {'max_message_size': LIMIT, **options}
-        gateway = Gateway(table, requester, options=GatewayOptions(**options), own=own, pools=[words.pool])
+        gateway = Gateway(table, self.requester, options=GatewayOptions(**options), own=own, pools=[words.pool])
         self.edge = AsgiEdge(gateway)
 
-    def _begin(self, destination: Any, message: bytes, **more: Any) -> Any:
-        self.asked.append(SimpleNamespace(message=message, **more))
-        return SimpleNamespace(answer=asyncio.ensure_future(self._answer()))
+    # The connection
 
-    async def _answer(self) -> Response:
-        await self.go_on.wait()
-        return self.response
+    def check_backlog(self) -> None:
+        """Nothing waits."""
 
-    def _abandon(self, asked: Any) -> None:
+    async def subscribe(self, subject: str, on_msg: OnMsg) -> int:
+        self._on_reply = on_msg
+        return 1
+
+    def unsubscribe(self, sid: int) -> None:
+        """There is one subscription."""
+
+    def forget(self, sid: int) -> None:
+        """As above."""
+
+    def write(self, frame: bytes) -> None:
+        line, _, rest = frame.partition(b'\r\n')
+        verb, *_, header_size, size = line.split()
+        assert verb == b'HPUB'
+        head = decode_request(rest[: int(header_size)])
+        assert head.deadline is not None
+        timeout = self.clock.to_local(head.deadline) - self.clock.now()
+        self.asked.append(Asked(rest[int(header_size) : int(size)], head, timeout))
+        self._answering.add(asyncio.create_task(self._answer(head)))
+
+    def offer(self, frame: bytes) -> bool:
+        assert frame.startswith(b'PUB _CANCEL.')
         self.cancelled += 1
+        return True
+
+    async def _answer(self, head: RequestHead) -> None:
+        await self.go_on.wait()
+        self._on_reply(head.reply.encode(), b'', encode_response(self.response), self.response.payload)
+
+    # Actors
 
     async def _split(self, call: Call) -> Response:
         read = await only_message(call)
@@ -143,11 +192,14 @@ class Fake:
 
     async def _wait(self) -> None:
         self.go_on.clear()
+        self.waiting += 1
         try:
             await self.go_on.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.waiting -= 1
 
     async def _join(self, call: Call) -> Response:
         words = []
@@ -210,12 +262,20 @@ class Fake:
         return answer
 
 
-@pytest.fixture
-async def fake(words: Descriptors) -> AsyncIterator[Fake]:
-    made = Fake(words, cors_origin=(ORIGIN,))
+@asynccontextmanager
+async def opened(words: Descriptors, **options: Any) -> AsyncIterator[Fake]:
+    made = Fake(words, **options)
+    await made.requester.open()
     made.edge.open()
     yield made
     made.edge.close()
+    made.requester.close()
+
+
+@pytest.fixture
+async def fake(words: Descriptors) -> AsyncIterator[Fake]:
+    async with opened(words, cors_origin=(ORIGIN,)) as made:
+        yield made
 
 
 # Unary calls
@@ -229,7 +289,7 @@ async def test_json(fake: Fake) -> None:
         ('content-type', JSON), ('x-a', '1'), ('trailer-x-b', '2'), ('content-length', '11'),
     ]  # fmt: skip
     (asked,) = fake.asked
-    assert (asked.message, asked.metadata, asked.compressed) == (TWO, (('x-c', '3'),), False)
+    assert (asked.message, asked.head.metadata, asked.head.compressed) == (TWO, (('x-c', '3'),), False)
     assert 4 < asked.timeout <= 5
 
 
@@ -258,7 +318,7 @@ async def test_compressed_both_ways(fake: Fake) -> None:
     body = gzip.compress(b'{"text": "a b"}')
     answer = await fake.ask(body=body, content_encoding='gzip', accept_encoding='gzip, br')
     assert (gzip.decompress(answer.body), answer.header('content-encoding')) == (b'{"words":2}', 'gzip')
-    assert (fake.asked[0].message, fake.asked[0].compressed) == (TWO, True)
+    assert (fake.asked[0].message, fake.asked[0].head.compressed) == (TWO, True)
 
 
 async def test_an_error(fake: Fake) -> None:
@@ -374,7 +434,7 @@ async def test_a_deadline(fake: Fake, path: str, body: bytes, content_type: str,
     answer = await fake.ask(path, body, content_type, **timeout)
     assert answer.code == 'DEADLINE_EXCEEDED'
     assert answer.status == (504 if content_type == JSON else 200)
-    assert fake.cancelled == 1
+    assert fake.waiting + fake.requester.waiting == 0
 
 
 @pytest.mark.parametrize(
@@ -499,8 +559,8 @@ async def test_cors(fake: Fake) -> None:
 
 
 async def test_without_cors(words: Descriptors) -> None:
-    fake = Fake(words)
-    answer = await fake.ask(origin=ORIGIN)
+    async with opened(words) as fake:
+        answer = await fake.ask(origin=ORIGIN)
     assert not [name for name, _ in answer.headers if name.startswith(('access-control', 'vary'))]
 
 
@@ -509,11 +569,11 @@ async def test_without_cors(words: Descriptors) -> None:
 
 async def test_long_json_is_read_and_written(words: Descriptors) -> None:
     """In a thread, so that others go on."""
-    fake = Fake(words, max_message_size=1_000_000)
-    text = 'ü' * 100_000
-    fake.response = Response(payload=words_pb2.CountResponse(words=3).SerializeToString())
-    assert (await fake.ask(body=json.dumps({'text': text}).encode())).body == b'{"words":3}'
-    assert words_pb2.CountRequest.FromString(fake.asked[0].message).text == text
-    split = await fake.ask(SPLIT, frame(json.dumps({'text': text}).encode()), STREAM_JSON)
-    assert split.messages == [{'word': text}]
-    assert (await fake.ask(body=b'{"text": "' + b'\xff' * 100_000)).code == 'INVALID_ARGUMENT'
+    async with opened(words, max_message_size=1_000_000) as fake:
+        text = 'ü' * 100_000
+        fake.response = Response(payload=words_pb2.CountResponse(words=3).SerializeToString())
+        assert (await fake.ask(body=json.dumps({'text': text}).encode())).body == b'{"words":3}'
+        assert words_pb2.CountRequest.FromString(fake.asked[0].message).text == text
+        split = await fake.ask(SPLIT, frame(json.dumps({'text': text}).encode()), STREAM_JSON)
+        assert split.messages == [{'word': text}]
+        assert (await fake.ask(body=b'{"text": "' + b'\xff' * 100_000)).code == 'INVALID_ARGUMENT'

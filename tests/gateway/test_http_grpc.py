@@ -16,7 +16,6 @@ from natsgate.events.metadata import Metadata
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import Response
 from natsgate.gateway import http_grpc as http
-from natsgate.gateway.asgi_call import whole_message
 
 LIMIT = 1000
 TE = (b'te', b'trailers')
@@ -283,4 +282,4 @@ def event(body: bytes, more: bool = False) -> dict[str, Any]:
     ids=str,
 )
 def test_whole_messages(what: dict[str, Any], message: Message | None) -> None:
-    assert whole_message(what, LIMIT) == message
+    assert http.whole_message(what, LIMIT) == message
