@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from natsgate.actors.actor import Actor
@@ -18,8 +20,8 @@ class Job:
     """What is known about one delivery, and its handler's run."""
 
     __slots__ = (
-        'abandoned', 'ack', 'acknowledged', 'begun', 'context', 'deadline', 'delivery', 'ended', 'exchange', 'expired',
-        'head', 'known', 'raw', 'released', 'started', 'task', 'timer',
+        '_context', '_make_context', 'abandoned', 'ack', 'acknowledged', 'begun', 'deadline', 'delivery', 'ended',
+        'exchange', 'expired', 'head', 'known', 'raw', 'released', 'started', 'task', 'timer',
     )  # fmt: skip
 
     def __init__(
@@ -28,7 +30,7 @@ class Job:
         delivery: Delivery,
         head: RequestHead,
         deadline: float | None,
-        context: Context,
+        make_context: Callable[[Job], Context],
         *,
         raw: tuple[bytes | None, bytes],
     ) -> None:
@@ -43,7 +45,8 @@ class Job:
         """Header block and payload as they came, for a dead letter."""
         self.head = head
         self.deadline = deadline
-        self.context = context
+        self._context: Context | None = None
+        self._make_context = make_context
         self.exchange: Exchange | None = None
         """The frames of a streaming call."""
         self.started = 0.0
@@ -62,6 +65,23 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def attempt(self) -> int:
+        """Which delivery this is, without those of one that came before it was due."""
+        return self.delivery.attempt if self.head.due is None else max(1, self.delivery.attempt - 1)
+
+    @property
+    def context(self) -> Context:
+        """What its handler may know and say; made when somebody wants it, as not every handler does."""
+        if self._context is None:
+            self._context = self._make_context(self)
+        return self._context
+
+    @property
+    def thread(self) -> Future[Any] | None:
+        """The thread that its handler runs in."""
+        return None if self._context is None else self._context.thread
+
     def is_late(self, now: float) -> bool:
         """Whether its deadline has passed."""
         return self.deadline is not None and self.deadline <= now
@@ -78,8 +98,10 @@ async def converse(actor: Actor, message: Any, context: Context, exchange: Excha
         await exchange.send(await result)
 
 
-def answered(actor: Actor, result: Any, context: Context) -> Response:
+def answered(actor: Actor, result: Any, job: Job) -> Response:
     """The response that a handler's result is. Raises SerializerError when it is not what the event declares."""
     event: Any = actor.event
     payload = event.response_serializer.encode(result) if actor.answers else b''
+    if (context := job._context) is None:
+        return Response(OK_STATUS, payload)
     return Response(OK_STATUS, payload, context.initial, context.trailing, context.compress)

@@ -163,29 +163,18 @@ class Worker:
                 raise wire.Unreadable('its reply subject is not one of this target')
         except wire.Unreadable as error:
             # Nobody is answered: the reply subject may be anybody's.
-            job = Job(reply, delivery, wire.RequestHead(), None, Context(event=actor.event), raw=(header, payload))
+            job = Job(reply, delivery, wire.RequestHead(), None, self._context_of, raw=(header, payload))
             self._refuse(job, unreadable(str(error)))
             return
-        attempt = delivery.attempt if head.due is None else max(1, delivery.attempt - 1)
         deadline = None if head.deadline is None else clock.to_local(head.deadline)
-        context = Context(
-            event=actor.event,
-            actor=actor.name,
-            id=head.id,
-            metadata=head.metadata,
-            attempt=attempt,
-            deadline=deadline,
-            now=clock.now,
-            compressed=head.compressed,
-        )
-        if head.replay:
-            context.replayed, context.id = True, head.replay.partition(' ')[2]
-        job = Job(reply, delivery, head, deadline, context, raw=(header, payload))
+        job = Job(reply, delivery, head, deadline, self._context_of, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
-        refusal = admit(actor, head, attempt=attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
-        wait = 0.0 if head.due is None else clock.to_local(head.due) - clock.now()
-        if wait > (0 if delivery.attempt == 1 else _NEARLY_DUE):
-            refusal = Release(wait)
+        expired = deadline is not None and deadline <= clock.now()
+        refusal = admit(actor, head, attempt=job.attempt, expired=expired, cancelled=cancelled)
+        if head.due is not None:
+            wait = clock.to_local(head.due) - clock.now()
+            if wait > (0 if delivery.attempt == 1 else _NEARLY_DUE):
+                refusal = Release(wait)
         message = None
         if refusal is None and not self._client_streams:
             try:
@@ -196,6 +185,22 @@ class Worker:
             self._refuse(job, refusal)
         else:
             self._start(job, message)
+
+    def _context_of(self, job: Job) -> Context:
+        head = job.head
+        context = Context(
+            event=self.actor.event,
+            actor=self.actor.name,
+            id=head.id,
+            metadata=head.metadata,
+            attempt=job.attempt,
+            deadline=job.deadline,
+            now=self._connection.clock.now,
+            compressed=head.compressed,
+        )
+        if head.replay:
+            context.replayed, context.id = True, head.replay.partition(' ')[2]
+        return context
 
     def _refuse(self, job: Job, verdict: Verdict) -> None:
         if isinstance(verdict, Bury):
@@ -268,7 +273,7 @@ class Worker:
 
     def _answered(self, job: Job, result: object) -> Response:
         try:
-            return answered(self.actor, result, job.context)
+            return answered(self.actor, result, job)
         except Exception as error:
             log.error('actor %s: what the handler returned cannot be sent: %s', self.actor.name, error)
             text = 'the handler returned something else than the event declares; its log says what'
@@ -284,7 +289,7 @@ class Worker:
             del self.jobs[job.delivery.sequence]
         if job.known:
             self._calls.finish(job)
-        if (thread := job.context.thread) is None or thread.done():
+        if (thread := job.thread) is None or thread.done():
             self.puller.finished()
         else:  # it keeps its slot: another event would wait for it here, and might be run elsewhere
             thread.add_done_callback(self._on_thread_ended)
@@ -332,7 +337,7 @@ class Worker:
                 self.actor.name, job.head.id, CANCELLED_WITHIN, job.abandoned or 'its deadline passed',
             )  # fmt: skip
             self._end(job)
-        elif job.context.thread is not None and not job.context.thread.done():
+        elif job.thread is not None and not job.thread.done():
             log.warning(
                 'actor %s: %s was cancelled %g s ago, but its thread goes on, and keeps its slot',
                 self.actor.name, job.head.id, CANCELLED_WITHIN,
