@@ -47,19 +47,23 @@ def encode(metadata: Iterable[tuple[str, str | bytes]], prefix: str, *, own_name
     lines = ''
     for key, value in metadata:
         name = key if own_names and key in TRACE_KEYS else prefix + key
-        lines += f'{name}: {_encoded(key, value)}\r\n'
+        if _is_binary(key) or isinstance(value, bytes) or not (value.isascii() and value.isprintable()):
+            lines += f'{name}: {_encoded(key, value)}\r\n'
+        else:
+            lines += f'{name}: {value}\r\n'
     return lines
 
 
 @lru_cache(1024)
-def _check_key(key: str) -> None:
+def _is_binary(key: str) -> bool:
+    """Whether its values are bytes. Raises MetadataError for what is no key."""
     if not _KEY.match(key):
         raise MetadataError(f'metadata key {key[:64]!r} has characters other than 0-9 a-z _ . -')
+    return key.endswith('-bin')
 
 
 def _encoded(key: str, value: str | bytes) -> str:
-    _check_key(key)
-    if key.endswith('-bin'):
+    if _is_binary(key):
         return b64encode(value if isinstance(value, bytes) else value.encode('utf-8', 'surrogateescape')).decode()
     if isinstance(value, bytes):  # grpc gives bytes for what is not text: only a key with -bin may carry it
         raise MetadataError(f'metadata {key[:64]!r} is not text, and its key does not end in -bin')
@@ -102,8 +106,7 @@ def from_base64(text: str | bytes) -> bytes:
 
 
 def _decoded(key: str, text: str) -> str | bytes:
-    _check_key(key)
-    if not key.endswith('-bin'):
+    if not _is_binary(key):
         if not _is_printable(text):
             raise MetadataError(f'metadata {key[:64]!r} has a character that is not printable ASCII')
         return text

@@ -35,12 +35,14 @@ OK_BLOCK = b'NATS/1.0\r\ngrpc-status: 0\r\n\r\n'
 
 UNARY = 'unary'
 
+_PAIR = rf'(?:{REQUEST_METADATA}[0-9a-z_.-]+|{"|".join(sorted(metadata.TRACE_KEYS))}): (?:[!-~](?:[ -~]*[!-~])?)?\r\n'
+_PAIRS = re.compile(rf'(?:{REQUEST_METADATA})?([0-9a-z_.-]+): (.*)\r\n').findall
 _USUAL_REQUEST = re.compile(
     b''.join(
         line.encode() + rb'\r\n'
         for line in (
             r'NATS/1\.0', f'{MESSAGE_ID}: ([!-~]+)', f'{TTL}: [0-9]+', f'{REPLY}: ([!-~]+)',
-            f'{DEADLINE}: ([0-9]{{1,18}})', rf'((?:{REQUEST_METADATA}[!-9;-~]+: [ -~]*\r\n)*)',
+            f'{DEADLINE}: ([0-9]{{1,18}})', rf'((?:{_PAIR})*)',
         )
     )
 ).fullmatch  # fmt: skip
@@ -146,7 +148,13 @@ def decode_request(block: bytes | None) -> RequestHead:
 
 
 def _usual_request(name: bytes, reply: bytes, deadline: bytes, lines: bytes) -> RequestHead:
-    given = metadata.decode(headers.parse_lines(lines.decode()), REQUEST_METADATA) if lines else ()
+    given: Metadata = ()
+    if lines:
+        text = lines.decode()
+        if '-bin: ' in text:
+            given = metadata.decode(headers.parse_lines(text), REQUEST_METADATA)
+        else:
+            given = tuple(_PAIRS(text))
     return RequestHead(name.decode(), reply.decode(), int(deadline), UNARY, False, (0, 0), given)
 
 

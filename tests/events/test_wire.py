@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natsgate.events import wire
+from natsgate.events.metadata import TRACE_KEYS
 from natsgate.events.status import Code, Status
 from natsgate.events.wire import RequestHead, Response, Stray, Unreadable
 
@@ -17,9 +18,10 @@ VECTORS = json.loads((Path(__file__).parent.parent / 'vectors' / 'protocol.json'
 
 TEXTS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20)
 KEYS = st.from_regex(r'x[0-9a-z_.-]{0,10}[0-9a-z]', fullmatch=True).filter(lambda key: not key.endswith('-bin'))
-METADATA = st.lists(st.tuples(KEYS, TEXTS) | st.tuples(KEYS.map(lambda k: k + '-bin'), st.binary(max_size=20))).map(
-    tuple
-)
+METADATA = st.lists(
+    st.tuples(KEYS | st.sampled_from(sorted(TRACE_KEYS)), TEXTS)
+    | st.tuples(KEYS.map(lambda k: k + '-bin'), st.binary(max_size=20))
+).map(tuple)
 
 
 def pairs(metadata: list[list[Any]]) -> Any:
