@@ -169,8 +169,7 @@ class Worker:
         deadline = None if head.deadline is None else clock.to_local(head.deadline)
         job = Job(reply, delivery, head, deadline, self._context_of, raw=(header, payload))
         cancelled = self._answers and self._calls.was_cancelled(head.reply)
-        expired = deadline is not None and deadline <= clock.now()
-        refusal = admit(actor, head, attempt=job.attempt, expired=expired, cancelled=cancelled)
+        refusal = admit(actor, head, attempt=job.attempt, expired=job.is_late(clock.now()), cancelled=cancelled)
         if head.due is not None:
             wait = clock.to_local(head.due) - clock.now()
             if wait > (0 if delivery.attempt == 1 else _NEARLY_DUE):
